@@ -1,0 +1,26 @@
+"""The one frozen configuration; the command line and the server's flags derive from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How an engine is built. `help` metadata is the flag's help text; None means chosen at load."""
+
+    memory: int | None = _option(None, "Most anonymous memory in MiB; a plan beyond it is refused before loading.")
+    state_memory: int | None = _option(None, "Memory for the KV pages in MiB.")
+    context: int | None = _option(None, "Longest sequence in tokens (default: what the model was trained for).")
+    step_tokens: int = _option(256, "Most tokens in one engine step; long prompts are prefilled in chunks of it.")
+    running: int = _option(64, "Most sequences that run at the same time.")
+    queue: int = _option(1024, "Most requests that wait; more are refused.")
+    backend: Literal["auto", "reference"] = _option("auto", "What runs the model.")
+    dtype: Literal["fp32", "bf16"] = _option("fp32", "Arithmetic of the reference backend.")
+    threads: int | None = _option(None, "Compute threads (default: physical cores).")
+    prefix_cache: bool = _option(True, "Reuse pages of equal prefixes within a sharing domain.")
