@@ -1,0 +1,1 @@
+"""Who runs next and where its state lives. Pure Python, no clock: the engine and the simulator drive it."""
