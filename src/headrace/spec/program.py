@@ -136,9 +136,7 @@ class Head:
     softcap: float | None = None
 
 
-Operation: TypeAlias = (
-    Embed | Normalize | Matmul | Rotate | Attend | Activate | Route | Expert | Add | Keep | Head
-)
+Operation: TypeAlias = Embed | Normalize | Matmul | Rotate | Attend | Activate | Route | Expert | Add | Keep | Head
 
 _WEIGHT_FIELDS = {"table", "positions", "types", "gain", "bias", "weight"}
 
@@ -227,9 +225,9 @@ def _mlp_block(index: int, layer: Layer) -> list[Operation]:
     source = "h" if before else "x"
     ops: list[Operation] = [_normalize("x", "h", f"{base}_norm", layer.norm)] if before else []
     if mlp.experts:
-        names = [f"{base}.experts.{part}" for part in ("gate", "up", "down")]
+        gate, up, down = (f"{base}.experts.{part}" for part in ("gate", "up", "down"))
         ops.append(Route(source, "routes", f"{base}.router.weight", mlp))
-        ops.append(Expert(source, "routes", "o", *names, mlp))
+        ops.append(Expert(source, "routes", "o", gate, up, down, mlp))
         return ops + _join("o", base, layer)
 
     def matmul(x: str, part: str, out: str) -> Matmul:
@@ -273,6 +271,20 @@ def _widths(spec: ModelSpec) -> dict[str, int]:
 
 
 __all__ = [
-    "Activate", "Add", "Attend", "Embed", "Expert", "Head", "Keep", "Layer", "Matmul", "Normalize",
-    "Operation", "Program", "Rotate", "Route", "compile_program", "weight_names",
+    "Activate",
+    "Add",
+    "Attend",
+    "Embed",
+    "Expert",
+    "Head",
+    "Keep",
+    "Layer",
+    "Matmul",
+    "Normalize",
+    "Operation",
+    "Program",
+    "Rotate",
+    "Route",
+    "compile_program",
+    "weight_names",
 ]
