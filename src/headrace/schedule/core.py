@@ -43,6 +43,7 @@ class Core:
         self.sequences: dict[int, SequenceState] = {}
         self.admitted = 0
         self._works: dict[int, Work] = {}
+        self._pinned: dict[int, SequenceState] = {}
         self._next_order = 0
         self._next_hidden = -1
 
@@ -62,6 +63,12 @@ class Core:
         self._next_hidden -= 1
         return self.fork(parent, self._next_hidden)
 
+    def truncate(self, sequence: SequenceState, length: int) -> None:
+        """Forgets the tokens of an idle sequence from `length` on."""
+        sequence.truncate(length, self.store)
+        if not sequence.pages:
+            self.state.idle.pop(sequence.id, None)
+
     def drop(self, sequence: SequenceState) -> None:
         """Frees the sequence, with the work it still has."""
         work = self._works.get(sequence.id)
@@ -69,12 +76,20 @@ class Core:
             self.finish(work)
         if self.sequences.pop(sequence.id, None) is not None:
             self.state.idle.pop(sequence.id, None)
+            self._pinned.pop(sequence.id, None)
             sequence.forget_state(0, self.store)
 
     def _add(self, sequence: SequenceState) -> SequenceState:
         self.sequences[sequence.id] = sequence
-        self.state.idle[sequence.id] = sequence
+        if sequence.pinned:
+            self._pinned[sequence.id] = sequence
+        self._rest(sequence)
         return sequence
+
+    def _rest(self, sequence: SequenceState) -> None:
+        """Notes an idle sequence as the last one to give up its pages."""
+        if sequence.pages:
+            self.state.idle[sequence.id] = sequence
 
     # -- work --------------------------------------------------------------------------------------
 
@@ -112,7 +127,7 @@ class Core:
         if work.sequence.id < 0:
             self.drop(work.sequence)
         elif work.sequence.id in self.sequences:
-            state.idle[work.sequence.id] = work.sequence
+            self._rest(work.sequence)
 
     @property
     def busy(self) -> bool:
@@ -123,9 +138,9 @@ class Core:
 
     # -- the cycle ---------------------------------------------------------------------------------
 
-    def admit(self) -> int:
-        """Moves waiting work that fits to running, in order; returns how many. Never takes pages from running work."""
-        admitted = 0
+    def admit(self) -> list[Work]:
+        """Moves waiting work that fits to running, in order. Never takes pages from running work."""
+        admitted = []
         for work in list(self.state.waiting):
             if len(self.state.running) >= min(self.options.running, self.options.step_tokens):
                 break
@@ -134,8 +149,8 @@ class Core:
             if self.state.running and not self._has_room(work):
                 break
             self._start(work)
-            admitted += 1
-        self.admitted += admitted
+            admitted.append(work)
+        self.admitted += len(admitted)
         return admitted
 
     def schedule(self) -> Batch:
@@ -170,7 +185,8 @@ class Core:
             assert len(sequence.pages) == pages_for(sequence.computed), "table and computed tokens differ"
         busy = {w.sequence.id for w in [*self.state.running, *self.state.waiting]}
         assert busy == set(self._works), "a work is neither running nor waiting"
-        assert busy | set(self.state.idle) == set(self.sequences), "a sequence is neither busy nor idle"
+        idle = {s.id for s in self.sequences.values() if s.pages and s.id not in busy}
+        assert idle == set(self.state.idle), "an idle sequence with pages is not known as such"
 
     # -- internals ---------------------------------------------------------------------------------
 
@@ -212,7 +228,7 @@ class Core:
         return need + len(self.state.running) <= self.store.available + idle
 
     def _pinned_pages(self, besides: SequenceState) -> int:
-        others = (s for s in self.sequences.values() if s.pinned and s is not besides)
+        others = (s for s in self._pinned.values() if s is not besides)
         return sum(pages_for(self._most(s)) for s in others)
 
     def _most(self, sequence: SequenceState) -> int:

@@ -16,7 +16,7 @@ from headrace.spec.model import PAGE_TOKENS
 
 @dataclass(slots=True)
 class ScheduleState:
-    """Everything a scheduler looks at. `idle`: open sequences without work, longest idle first."""
+    """Everything a scheduler looks at. `idle`: sequences with pages but without work, longest idle first."""
 
     store: StateStore
     groups: int
@@ -77,7 +77,7 @@ class Scheduler:
             return sequence.pages_missing(sequence.computed + count, store) - store.available
 
         while count > 0 and short() > 0:
-            if self._take_from_idle(state):
+            if self._reclaim(state):
                 continue
             victim = max((w for w in state.running if w not in placed and w is not work), key=lambda w: w.order, default=None)
             if victim is not None and victim.order > work.order:
@@ -95,10 +95,16 @@ class Scheduler:
         return (len(sequence.pages) + max(spare, 0)) * PAGE_TOKENS - sequence.computed if spare >= 0 else 0
 
     @staticmethod
-    def _take_from_idle(state: ScheduleState) -> bool:
+    def _reclaim(state: ScheduleState) -> bool:
+        """Takes the pages of the longest idle sequence, else of the youngest waiting one; they are recomputed later."""
         for sequence in state.idle.values():
-            if sequence.pages and not sequence.pinned:
+            if not sequence.pinned:
                 sequence.forget_state(0, state.store)
+                del state.idle[sequence.id]
+                return True
+        for work in reversed(state.waiting):
+            if work.sequence.pages and not work.sequence.pinned:
+                work.sequence.forget_state(0, state.store)
                 return True
         return False
 

@@ -1,0 +1,467 @@
+"""The engine: one thread that admits, schedules, runs, samples and commits; everything else sends it commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from headrace.engine.answer import Answer, Deliveries, Extension, Step
+from headrace.engine.sampling import NoiseKey, TokenLogprob
+from headrace.engine.sequence import SequenceHandle, combine_scores
+from headrace.engine.tasks import Generation, GenerationOptions, Pool, Reading, Scoring, Task
+from headrace.engine.text import TextStream
+from headrace.model.tokenizer import Tokenizer
+from headrace.schedule.core import Core, CoreOptions
+from headrace.schedule.sequence import Work
+from headrace.spec.batch import Batch
+from headrace.spec.errors import ContextExceeded, EngineStopped, HeadraceError, InvalidRequest, Overloaded, PagesExhausted, UnsupportedModel
+from headrace.spec.events import EventLog, StepEvent
+from headrace.spec.executor import Executor, StepResult
+from headrace.spec.labels import LOCAL, Label
+from headrace.spec.ledger import Ledger
+from headrace.spec.model import PAGE_TOKENS
+from headrace.spec.options import EngineOptions
+from headrace.spec.sampling import Sampling, Stop
+
+Prompt: TypeAlias = "str | Sequence[int] | Sequence[Mapping[str, Any]]"
+Command: TypeAlias = Callable[[Core], None]
+
+
+class Engine:
+    """Runs one loaded model. `Engine.load` builds it; close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        tokenizer: Tokenizer | None = None,
+        options: EngineOptions | None = None,
+        ledger: Ledger | None = None,
+        name: str = "model",
+    ) -> None:
+        self.options = options or EngineOptions()
+        self.spec, self.guarantees, self.tokenizer = executor.spec, executor.guarantees, tokenizer
+        self.ledger, self.events, self.model_name = ledger or Ledger(), EventLog(), name
+        limits = executor.limits
+        self.context = min(self.spec.context, limits.pages[0] * PAGE_TOKENS)
+        self._executor = executor
+        self._variant = f"{name}|{self.guarantees.profile}"
+        self._core = Core(
+            CoreOptions(
+                pages=min(limits.pages),
+                groups=len(limits.pages),
+                step_tokens=limits.tokens,
+                logit_rows=limits.logits,
+                running=self.options.running,
+                prefix_cache=self.options.prefix_cache,
+                encoder=not self.spec.causal,
+            )
+        )
+        self._inbox: queue.SimpleQueue[tuple[Command, Future[None]]] = queue.SimpleQueue()
+        self._ids = itertools.count(1)
+        self._deliveries = Deliveries()
+        self._failure: str | None = None
+        self._closing = self._stopped = False
+        self._gate = threading.Lock()
+        self._finished = 0
+        self._ends = frozenset(self.spec.eos) | frozenset(tokenizer.eos if tokenizer else ())
+        self._thread = threading.Thread(target=self._loop, name="headrace-engine", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        options: EngineOptions | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Engine:
+        """Loads a catalogue name, a GGUF file or a Hugging Face folder. `progress(what, done, total)` in bytes.
+
+        Raises ModelFileError, UnsupportedModel, PlanRejected.
+        """
+        from headrace.engine.load import load_engine
+
+        return load_engine(cls, model, options or EngineOptions(), progress)
+
+    # -- for everyone ------------------------------------------------------------------------------
+
+    async def open(self, prompt: Prompt, **how: Any) -> SequenceHandle:
+        """`open_now` with the tokenising off the event loop."""
+        if isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Mapping)):
+            return await asyncio.to_thread(self.open_now, prompt, **how)
+        return self.open_now(prompt, **how)
+
+    def open_now(
+        self,
+        prompt: Prompt,
+        *,
+        principal: str = LOCAL,
+        sharing: str | None = None,
+        adapter: str | None = None,
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+        pin: bool = False,
+    ) -> SequenceHandle:
+        """A new sequence: nothing runs until a verb needs it. `seed` None draws one (see `handle.seed`).
+
+        Raises InvalidRequest, ContextExceeded; UnsupportedModel for text without a tokenizer.
+        """
+        if adapter is not None:
+            raise InvalidRequest(f"Adapter {adapter!r} is not loaded; leave adapter out.", "adapter")
+        tokens = self.encode(prompt)
+        if not tokens:
+            raise InvalidRequest("The prompt is empty; give at least one token.", "prompt")
+        self._check_length(len(tokens))
+        seed = secrets.randbits(63) if seed is None else seed
+        handle = SequenceHandle(self, next(self._ids), tokens, len(tokens), seed, (0,), sampling or Sampling())
+        label, kept = Label(principal, sharing), list(tokens)
+        handle._failure = self._post(lambda core: _open(core, handle.id, kept, label, self._variant, pin))
+        if pin:
+            handle._failure.result()
+            handle._failure = None
+        return handle
+
+    async def extend_many(
+        self, sequences: Sequence[SequenceHandle], stop: Stop | None = None, sampling: Sampling | None = None
+    ) -> list[Step]:
+        """Extends a frontier together: one admission for all."""
+        extensions = [sequence.extend(stop, sampling) for sequence in sequences]
+        return [await extension for extension in extensions]
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of text, of chat messages (through the chat template), or the checked ids themselves."""
+        if isinstance(prompt, str):
+            return self._tokenizer().encode(prompt)
+        items = list(prompt)
+        if items and isinstance(items[0], Mapping):
+            tokenizer = self._tokenizer()
+            return tokenizer.encode(tokenizer.apply_chat(items), bos=False)  # type: ignore[arg-type]
+        return self._check_ids(items)  # type: ignore[arg-type]
+
+    def stats(self) -> dict[str, int | float]:
+        """Counters as of the last step; pages of idle handles count as used, cached ones do not."""
+        core, store = self._core, self._core.store
+        return {
+            "steps": core.state.step,
+            "running": len(core.state.running),
+            "waiting": len(core.state.waiting) + self._inbox.qsize(),
+            "open_sequences": len(core.sequences),
+            "admitted": core.admitted,
+            "finished": self._finished,
+            "preempted": core.state.preempted,
+            "pages_used": store.used,
+            "pages_cached": store.cached,
+            "pages_total": store.total,
+        }
+
+    def healthy(self) -> str | None:
+        """None while the loop runs, else why it does not."""
+        if self._failure is not None:
+            return self._failure
+        return None if self._thread.is_alive() else "the engine is closed"
+
+    def clear_cache(self) -> None:
+        """Forgets all cached prefixes."""
+        self._post(lambda core: core.store.clear_cache()).result()
+
+    def check(self) -> None:
+        """Raises AssertionError unless every page is accounted for exactly."""
+        self._post(lambda core: core.check()).result()
+
+    def close(self) -> None:
+        """Stops the loop, fails what is open with EngineStopped, frees weights and arenas."""
+        with self._gate:
+            first, self._closing = not self._closing, True
+            self._inbox.put((lambda core: None, Future()))
+        if first:
+            self._thread.join()
+            self._executor.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- for handles -------------------------------------------------------------------------------
+
+    def _post(self, command: Command) -> Future[None]:
+        done: Future[None] = Future()
+        with self._gate:
+            if self._closing or self._stopped:
+                raise EngineStopped(f"The engine has stopped ({self._failure or 'closed'}); load the model again.")
+            self._inbox.put((command, done))
+        return done
+
+    def _extend(
+        self, handle: SequenceHandle, tokens: list[int], stop: Stop, sampling: Sampling, noise: NoiseKey, most: int
+    ) -> Extension:
+        self._check_generation(stop, sampling)
+        self._check_queue()
+        ends = frozenset() if stop.ignore_eos else self._ends
+        options = GenerationOptions(sampling, stop, noise, ends, handle.prompt_tokens, most)
+        text = TextStream(self.tokenizer, stop.text, tokens, stop.include) if self.tokenizer else None
+        extension = Extension(lambda: self._cancel(handle.id))
+        task = Generation(extension, self._deliveries, options, text, len(tokens))
+        wanted = 0 if sampling.prompt_logprobs is not None else len(tokens) - 1
+
+        def start(core: Core) -> None:
+            core.submit(core.sequences[handle.id], "decode", wanted, most, owner=task)
+
+        self._post_task(start, task)
+        return extension
+
+    def _score(self, handle: SequenceHandle, length: int, pieces: list[list[int]]) -> Answer[list[list[float]]]:
+        self._check_queue()
+        whole: Answer[list[list[float]]] = Answer()
+        parts: list[Answer[list[TokenLogprob]]] = [Answer() for _ in pieces]
+        combine_scores(parts, whole)
+        for piece, part in zip(pieces, parts, strict=True):
+            if not piece:
+                part._complete([])
+                continue
+            self._post_task(self._scorer(handle.id, length, piece, task := Scoring(part, piece)), task)
+        if not pieces:
+            whole._complete([])
+        return whole
+
+    @staticmethod
+    def _scorer(id: int, length: int, piece: list[int], task: Task) -> Command:
+        def start(core: Core) -> None:
+            hidden = core.fork_hidden(core.sequences[id])
+            hidden.tokens.extend(piece[:-1])
+            _submit_hidden(core, hidden.id, "score", length - 1, (), task)
+
+        return start
+
+    def _read(self, handle: SequenceHandle, index: int, pool: Pool) -> Answer[np.ndarray]:
+        self._check_queue()
+        answer: Answer[np.ndarray] = Answer()
+        task = Reading(answer, pool)
+
+        def start(core: Core) -> None:
+            hidden = core.fork_hidden(core.sequences[handle.id])
+            wanted = len(hidden.tokens) - 1 if pool == "last" else 0
+            _submit_hidden(core, hidden.id, "read", wanted, (index,), task)
+
+        self._post_task(start, task)
+        return answer
+
+    def _fork(self, parent: SequenceHandle, tokens: list[int], path: tuple[int, ...]) -> SequenceHandle:
+        kid = SequenceHandle(self, next(self._ids), tokens, parent.prompt_tokens, parent.seed, path, parent.sampling)
+
+        def start(core: Core) -> None:
+            core.fork(core.sequences[parent.id], kid.id)
+
+        kid._failure = self._post(start)
+        return kid
+
+    def _drop(self, handle: SequenceHandle) -> None:
+        with contextlib.suppress(EngineStopped):
+            self._post(lambda core: self._drop_now(core, handle.id))
+
+    def _drop_now(self, core: Core, id: int) -> None:
+        self._cancel_now(core, id)
+        if id in core.sequences:
+            core.drop(core.sequences[id])
+
+    def _cancel(self, id: int) -> None:
+        with contextlib.suppress(EngineStopped):
+            self._post(lambda core: self._cancel_now(core, id))
+
+    @staticmethod
+    def _cancel_now(core: Core, id: int) -> None:
+        for work in core.works():
+            if work.sequence.id == id:
+                work.owner.cancel(core, work)
+
+    def _post_task(self, start: Command, task: Task) -> None:
+        def command(core: Core) -> None:
+            try:
+                start(core)
+            except KeyError:
+                task.fail(InvalidRequest("The sequence does not exist any more; open a new one."))
+            except HeadraceError as error:
+                task.fail(error)
+
+        self._post(command)
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def _check_length(self, length: int) -> None:
+        if length > self.context:
+            raise ContextExceeded(
+                f"The prompt has {length} tokens and the context is {self.context}; shorten the prompt or raise --context."
+            )
+
+    def _check_ids(self, ids: Sequence[int]) -> list[int]:
+        for token in ids:
+            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.spec.vocab:
+                raise InvalidRequest(f"Token id {token!r} is not in 0 … {self.spec.vocab - 1}; give ids of this model.", "prompt")
+        return list(ids)
+
+    def _check_generation(self, stop: Stop, sampling: Sampling) -> None:
+        if not self.spec.causal:
+            raise UnsupportedModel(f"{self.model_name} is an encoder and cannot generate; use it for embeddings.")
+        if stop.text:
+            self._tokenizer()
+        self._check_ids([*stop.token_ids, *sampling.logit_bias])
+
+    def _check_queue(self) -> None:
+        waiting = len(self._core.state.waiting) + self._inbox.qsize()
+        if waiting >= self.options.queue:
+            raise Overloaded(f"{waiting} requests wait already; try again in a moment or raise --queue.")
+
+    def _encode_piece(self, piece: str | Sequence[int]) -> list[int]:
+        if isinstance(piece, str):
+            return self._tokenizer().encode(piece, special=False, bos=False)
+        return self._check_ids(piece)
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UnsupportedModel(f"{self.model_name} has no tokenizer; send token ids instead of text.")
+        return self.tokenizer
+
+    def _hidden_index(self, what: str) -> int:
+        count = len(self.spec.layers) + 1
+        kind, _, number = what.partition(":")
+        if kind == "hidden" and number.lstrip("-").isdigit() and -count <= int(number) < count:
+            return int(number) % count
+        raise InvalidRequest(f"{what!r} cannot be read; ask for hidden:0 … hidden:{count - 1} or hidden:-1.", "what")
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while not self._closing:
+                self._receive(wait=not self._core.busy)
+                if self._core.busy and not self._closing:
+                    self._step()
+        except Exception as error:
+            self._failure = f"{type(error).__name__}: {error}"
+        self._stop()
+
+    def _receive(self, wait: bool) -> None:
+        """Runs the commands that have come; waits for one with `wait`."""
+        while wait or not self._inbox.empty():
+            command, done = self._inbox.get()
+            wait = False
+            try:
+                command(self._core)
+                done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
+        self._deliveries.send()
+
+    def _step(self) -> None:
+        core, began = self._core, time.perf_counter()
+        preempted, admitted = core.state.preempted, core.admit()
+        cached = sum(work.sequence.computed for work in admitted)
+        batch = core.schedule()
+        if not batch.rows:
+            self._refuse_oldest()
+            return
+        scheduled = time.perf_counter()
+        result = self._executor.submit(batch).result()
+        ran = time.perf_counter()
+        before = len(core.works())
+        drawn = self._accept(batch, result)
+        self._deliveries.send()
+        finished = before - len(core.works())
+        self._finished += finished
+        counts = (len(admitted), finished, core.state.preempted - preempted, drawn, cached)
+        self._log(batch, counts, (scheduled - began, ran - scheduled, time.perf_counter() - ran))
+
+    def _accept(self, batch: Batch, result: StepResult) -> int:
+        """Gives each row's output to its owner; a failure there fails that request alone. Returns tokens drawn."""
+        core = self._core
+        ends = np.cumsum([row.logit_count for row in batch.rows])
+        drawn = 0
+        for index, work in core.commit(batch):
+            row = batch.rows[index]
+            logits = result.logits[ends[index] - row.logit_count : ends[index]]
+            hidden = result.hidden.get((index, row.reads[0])) if row.reads else None
+            produced = work.produced
+            try:
+                work.owner.accept(core, work, row, logits, hidden)
+            except Exception as error:
+                self._fail(work, error)
+            drawn += work.produced - produced
+        return drawn
+
+    def _fail(self, work: Work, error: Exception) -> None:
+        core, sequence = self._core, work.sequence
+        core.finish(work)
+        if sequence.id in core.sequences:
+            core.truncate(sequence, len(sequence.tokens) - work.produced)
+        work.owner.fail(error)
+
+    def _refuse_oldest(self) -> None:
+        """Nothing can run although all that may give up pages did: pinned sequences hold the rest."""
+        oldest = min(self._core.works(), key=lambda work: work.order)
+        self._fail(oldest, PagesExhausted("Pinned sequences hold the pages this request needs; drop one and ask again."))
+        self._deliveries.send()
+
+    def _stop(self) -> None:
+        """Fails everything that is open or still comes in."""
+        with self._gate:
+            self._stopped = True
+        self._receive(wait=False)
+        error = EngineStopped(f"The engine has stopped ({self._failure or 'closed'}); load the model again.")
+        for work in self._core.works():
+            self._core.finish(work)
+            work.owner.fail(error)
+        self._deliveries.send()
+
+    def _log(self, batch: Batch, counts: tuple[int, int, int, int, int], seconds: tuple[float, float, float]) -> None:
+        admitted, finished, preempted, drawn, cached = counts
+        core, store = self._core, self._core.store
+        decodes = [row for row in batch.rows if row.phase == "decode"]
+        self.events.add(
+            StepEvent(
+                step=batch.step,
+                decode_rows=len(decodes),
+                decode_tokens=sum(len(row.tokens) for row in decodes),
+                prefill_tokens=batch.token_count - sum(len(row.tokens) for row in decodes),
+                logit_rows=batch.logit_count,
+                sampled_tokens=drawn,
+                running=len(core.state.running),
+                waiting=len(core.state.waiting),
+                pages_used=store.used,
+                pages_cached=store.cached,
+                pages_total=store.total,
+                admitted=admitted,
+                finished=finished,
+                preempted=preempted,
+                cached_tokens=cached,
+                schedule_seconds=seconds[0],
+                run_seconds=seconds[1],
+                sample_seconds=seconds[2],
+                at=time.time(),
+                sequences=tuple((row.sequence, row.phase, len(row.tokens)) for row in batch.rows),
+            )
+        )
+
+
+def _open(core: Core, id: int, tokens: list[int], label: Label, variant: str, pin: bool) -> None:
+    core.open(id, tokens, label, variant, pin)
+
+
+def _submit_hidden(core: Core, id: int, phase: Any, wanted: int, reads: tuple[int, ...], task: Task) -> None:
+    """Queues work of a hidden fork, which is dropped when the work cannot even be queued."""
+    sequence = core.sequences[id]
+    try:
+        core.submit(sequence, phase, wanted, len(sequence.tokens), reads, task)
+    except HeadraceError:
+        core.drop(sequence)
+        raise

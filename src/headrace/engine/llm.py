@@ -1,0 +1,116 @@
+"""The offline surface: `LLM.generate`, `chat`, `stream` and `embed` are thin callers of the sequence verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.engine.answer import Step, Token
+from headrace.engine.engine import Engine, Prompt
+from headrace.spec.options import EngineOptions
+from headrace.spec.sampling import Sampling, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """`steps`: one for each of the n samples. `seed` is the one drawn, where none was given."""
+
+    prompt_tokens: int
+    seed: int
+    steps: list[Step]
+
+    @property
+    def text(self) -> str:
+        return self.steps[0].text
+
+    @property
+    def token_ids(self) -> list[int]:
+        return self.steps[0].token_ids
+
+
+class LLM:
+    """A loaded model in this process. Use it as a context manager, or close it.
+
+    >>> with LLM("smollm2-135m") as llm:
+    ...     print(llm.chat([{"role": "user", "content": "Name a river."}]).text)
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "smollm2-135m",
+        options: EngineOptions | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.engine = Engine.load(model, options, progress)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[str],
+        sampling: Sampling | None = None,
+        stop: Stop | None = None,
+        n: int = 1,
+        seed: int | None = None,
+    ) -> list[Completion]:
+        """Completes one prompt (text, token ids) or several texts; all run in one batch."""
+        return self._complete([prompts] if _is_one(prompts) else list(prompts), sampling, stop, n, seed)  # type: ignore[list-item]
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        sampling: Sampling | None = None,
+        stop: Stop | None = None,
+        n: int = 1,
+        seed: int | None = None,
+    ) -> Completion:
+        """The assistant's next turn, through the model's chat template."""
+        return self._complete([messages], sampling, stop, n, seed)[0]
+
+    def stream(
+        self, prompt: Prompt, sampling: Sampling | None = None, stop: Stop | None = None, seed: int | None = None
+    ) -> Iterator[Token]:
+        """Tokens of one completion as they come."""
+        with self.engine.open_now(prompt, seed=seed) as sequence:
+            yield from sequence.extend(stop, sampling)
+
+    def embed(self, texts: Sequence[Prompt]) -> np.ndarray:
+        """Mean of the last hidden states, L2-normalised: [n, hidden] float32."""
+        sequences = [self.engine.open_now(text) for text in texts]
+        try:
+            means = [answer.result() for answer in [s.read("hidden:-1", pool="mean") for s in sequences]]
+        finally:
+            for sequence in sequences:
+                sequence.drop()
+        vectors = np.stack(means)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def _complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling | None, stop: Stop | None, n: int, seed: int | None
+    ) -> list[Completion]:
+        roots = [self.engine.open_now(prompt, seed=seed) for prompt in prompts]
+        branches = [[root] if n == 1 else root.fork(n) for root in roots]
+        try:
+            running = [[sequence.extend(stop, sampling) for sequence in branch] for branch in branches]
+            return [
+                Completion(root.prompt_tokens, root.seed, [extension.result() for extension in extensions])
+                for root, extensions in zip(roots, running, strict=True)
+            ]
+        finally:
+            for sequence in [*roots, *(kid for branch in branches for kid in branch)]:
+                sequence.drop()
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _is_one(prompts: Prompt | Sequence[str]) -> bool:
+    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
