@@ -4,7 +4,7 @@ PROMPT ?= What is a headrace, and why would a water mill need one? Answer in two
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: run test lint check prove bench docs clean
 

@@ -16,7 +16,7 @@ Canonical weights:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from headrace.spec.model import Attention, Layer, Mlp, ModelSpec, Norm, Rope
 

@@ -1,0 +1,147 @@
+"""`headrace chat`: a conversation that keeps its sequence, so that a turn computes only its own tokens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli import generation as g
+from headrace.cli.flags import with_flags
+from headrace.cli.run import stream
+from headrace.cli.show import note, print_json_line, write
+from headrace.spec.errors import HeadraceError, UnsupportedModel
+from headrace.spec.options import EngineOptions
+
+if TYPE_CHECKING:
+    from headrace.engine.answer import Step
+    from headrace.engine.engine import Engine
+    from headrace.engine.sequence import SequenceHandle
+    from headrace.spec.sampling import Sampling, Stop
+
+System = Annotated[str | None, typer.Option(help="System message that stands before the conversation.")]
+
+
+@with_flags(options=EngineOptions)
+def chat(
+    model: g.ModelName = g.DEFAULT_MODEL,
+    system: System = None,
+    max_tokens: g.MaxTokens = 512,
+    temperature: g.Temperature = 0.0,
+    top_k: g.TopK = 0,
+    top_p: g.TopP = 1.0,
+    min_p: g.MinP = 0.0,
+    repetition_penalty: g.RepetitionPenalty = 1.0,
+    stop: g.StopText = [],  # noqa: B006
+    seed: g.Seed = None,
+    json: g.Json = False,
+    options: EngineOptions = EngineOptions(),
+) -> None:
+    """Talk to a model, line by line; /reset starts over, /exit or Ctrl-D ends."""
+    sampling = g.sampling_of(temperature, top_k, top_p, min_p, repetition_penalty)
+    with g.loaded_engine(model, options, quiet=json) as engine:
+        conversation = Conversation(engine, sampling, g.stop_of(max_tokens, stop), system, seed)
+        try:
+            converse(conversation, json)
+        finally:
+            conversation.reset()
+
+
+class Conversation:
+    """Messages and the one live sequence that holds them.
+
+    The chat template renders the whole conversation each turn. Where the new rendering begins with the
+    old one and the answer as it was generated, only the rest is tokenised and appended; else (a
+    template that rewrites earlier turns, an answer cut at a stop text) the conversation is opened anew.
+    """
+
+    def __init__(
+        self, engine: Engine, sampling: Sampling, stop: Stop, system: str | None = None, seed: int | None = None
+    ) -> None:
+        if engine.tokenizer is None or engine.tokenizer.chat_template is None:
+            raise UnsupportedModel(f"{engine.model_name} has no chat template; use `headrace run --raw` with it.")
+        self.engine, self._tokenizer = engine, engine.tokenizer
+        self._sampling, self._stop, self._seed = sampling, stop, seed
+        self._system: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
+        self._sequence: SequenceHandle | None = None
+        self.messages: list[dict[str, str]] = []
+        self._rendered = ""
+        self.reset()
+
+    def reset(self) -> None:
+        if self._sequence is not None:
+            self._sequence.drop()
+        self._sequence, self._rendered, self.messages = None, "", list(self._system)
+
+    @property
+    def sequence(self) -> SequenceHandle | None:
+        return self._sequence
+
+    def ask(self, text: str, show: Callable[[str], None]) -> Step:
+        """One turn; `show` gets the answer piece by piece. A turn that fails leaves the conversation as it was."""
+        messages = [*self.messages, {"role": "user", "content": text}]
+        rendered = self._tokenizer.apply_chat(messages)
+        step = stream(self._continued(messages, rendered).extend(self._stop), show)
+        self.messages = [*messages, {"role": "assistant", "content": step.text}]
+        whole = self._tokenizer.decode(step.token_ids) == step.text
+        self._rendered = rendered + step.text if whole else ""
+        return step
+
+    def _continued(self, messages: list[dict[str, str]], rendered: str) -> SequenceHandle:
+        sequence = self._sequence
+        if sequence is not None and self._rendered and rendered.startswith(self._rendered):
+            rest = self._tokenizer.encode(rendered[len(self._rendered) :], bos=False)
+            self._rendered = ""
+            sequence.append(_without_end_token(rest, sequence.tokens, self._tokenizer.eos)).result()
+            return sequence
+        if sequence is not None:
+            sequence.drop()
+        self._sequence = self.engine.open_now(messages, seed=self._seed, sampling=self._sampling)
+        return self._sequence
+
+
+def _without_end_token(rest: list[int], tokens: list[int], eos: tuple[int, ...]) -> list[int]:
+    """The template closes an answer with the end token, which the model may have drawn itself."""
+    drawn = bool(tokens and rest) and tokens[-1] == rest[0] and rest[0] in eos
+    return rest[1:] if drawn else rest
+
+
+def converse(conversation: Conversation, json: bool) -> None:
+    while (text := read_line(quiet=json)) is not None:
+        if text in ("/exit", "/quit"):
+            return
+        if text == "/reset":
+            conversation.reset()
+        elif text:
+            take_turn(conversation, text, json)
+
+
+def read_line(quiet: bool) -> str | None:
+    """The next line; None at the end of the input or Ctrl-C."""
+    if sys.stdin.isatty() and not quiet:
+        note("›")
+    try:
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:
+        return None
+    return line.strip() if line else None
+
+
+def take_turn(conversation: Conversation, text: str, json: bool) -> None:
+    engine = conversation.engine
+    try:
+        step = conversation.ask(text, (lambda piece: None) if json else write)
+    except HeadraceError as error:
+        if engine.healthy() is not None:
+            raise
+        note(str(error))
+        return
+    assert conversation.sequence is not None
+    before = len(conversation.sequence) - len(step.token_ids)
+    if json:
+        print_json_line(g.as_json(engine, conversation.sequence.seed, step, before))
+    else:
+        write("\n")
+        note(g.figures(engine, step, before))

@@ -1,0 +1,107 @@
+"""What `run` and `chat` share: an engine with its progress bar, sampling flags, the closing figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace.cli.show import progress_bars
+from headrace.spec.options import EngineOptions
+from headrace.spec.sampling import Sampling, Stop
+
+if TYPE_CHECKING:
+    from headrace.engine.answer import Step
+    from headrace.engine.engine import Engine
+
+DEFAULT_MODEL = "smollm2-135m"
+
+MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=0, help="Most new tokens.")]
+Temperature = Annotated[float, typer.Option(help="0 is greedy: always the likeliest token.")]
+TopK = Annotated[int, typer.Option(help="Draw from the k likeliest tokens only; 0 is off.")]
+TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens that hold this much probability.")]
+MinP = Annotated[float, typer.Option(help="Drop tokens less likely than this share of the likeliest.")]
+RepetitionPenalty = Annotated[float, typer.Option(help="Above 1: tokens that already occurred become less likely.")]
+StopText = Annotated[list[str], typer.Option("--stop", help="End the answer before this text; may be repeated.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed draws the same tokens; drawn and echoed if omitted.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+ModelName = Annotated[str, typer.Argument(help="Catalogue name, path of a .gguf file or model folder, or hub id.")]
+
+
+def sampling_of(temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float) -> Sampling:
+    return Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+
+
+def stop_of(max_tokens: int, text: list[str], ignore_eos: bool = False) -> Stop:
+    return Stop(tokens=max_tokens, text=tuple(text), ignore_eos=ignore_eos)
+
+
+@contextmanager
+def loaded_engine(model: str, options: EngineOptions, quiet: bool = False) -> Iterator[Engine]:
+    """Pulls the model where needed, loads it and closes the engine afterwards."""
+    from headrace.engine.engine import Engine
+
+    with progress_bars(quiet) as report:
+        engine = Engine.load(model, options, progress=report)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def usage(step: Step, prompt_tokens: int) -> dict[str, int]:
+    new = len(step.token_ids)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": new,
+        "total_tokens": prompt_tokens + new,
+        "cached_tokens": step.cached_tokens,
+    }
+
+
+def timing(step: Step) -> dict[str, float | None]:
+    """Seconds from the request's start; tokens a second are of the tokens after the first."""
+    after_first = step.seconds - step.first_token_seconds
+    more = len(step.token_ids) - 1
+    rate = more / after_first if more > 0 and after_first > 0 else None
+    return {
+        "queue_seconds": step.queue_seconds,
+        "first_token_seconds": step.first_token_seconds,
+        "seconds": step.seconds,
+        "tokens_per_second": rate,
+    }
+
+
+def as_json(engine: Engine, seed: int, step: Step, prompt_tokens: int) -> dict[str, Any]:
+    """`prompt_tokens`: all tokens that stood before the answer."""
+    return {
+        "text": step.text,
+        "token_ids": list(step.token_ids),
+        "finish_reason": step.finish_reason,
+        "usage": usage(step, prompt_tokens),
+        "timing": timing(step),
+        "seed": seed,
+        "model": engine.model_name,
+        "guarantees": asdict(engine.guarantees),
+    }
+
+
+def figures(engine: Engine, step: Step, prompt_tokens: int) -> str:
+    """The closing line: tokens, times, pages, memory, backend."""
+    from headrace.spec.ledger import mib
+
+    stats, rate = engine.stats(), timing(step)["tokens_per_second"]
+    pages = max((event.pages_used for event in engine.events.recent()), default=0)
+    mapped = sum(item.bytes for item in engine.ledger.mapped)
+    parts = [
+        f"{prompt_tokens} prompt + {len(step.token_ids)} new tokens",
+        f"first token {step.first_token_seconds:.2f} s",
+        f"{rate:.1f} tokens/s" if rate else "",
+        f"{pages} of {stats['pages_total']} pages",
+        f"memory {mib(engine.ledger.total)}" + (f" + {mib(mapped)} file map" if mapped else ""),
+        f"{engine.guarantees.backend} ({engine.guarantees.profile})",
+    ]
+    return " · ".join(part for part in parts if part)
