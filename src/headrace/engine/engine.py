@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from headrace.engine.sampling import NoiseKey, TokenLogprob
 from headrace.engine.sequence import SequenceHandle, combine_scores
 from headrace.engine.tasks import Generation, GenerationOptions, Pool, Reading, Scoring, Task
 from headrace.engine.text import TextStream
-from headrace.model.tokenizer import Tokenizer
 from headrace.schedule.core import Core, CoreOptions
 from headrace.schedule.sequence import Work
 from headrace.spec.batch import Batch
@@ -33,6 +32,9 @@ from headrace.spec.ledger import Ledger
 from headrace.spec.model import PAGE_TOKENS
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
+
+if TYPE_CHECKING:
+    from headrace.model.tokenizer import Tokenizer
 
 Prompt: TypeAlias = "str | Sequence[int] | Sequence[Mapping[str, Any]]"
 Command: TypeAlias = Callable[[Core], None]
@@ -159,6 +161,7 @@ class Engine:
             "admitted": core.admitted,
             "finished": self._finished,
             "preempted": core.state.preempted,
+            "reclaimed": core.state.reclaimed,
             "pages_used": store.used,
             "pages_cached": store.cached,
             "pages_total": store.total,

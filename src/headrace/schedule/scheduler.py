@@ -27,6 +27,8 @@ class ScheduleState:
     """Keys of full pages that a running work is about to fill; an equal prefix waits for them."""
     step: int = 0
     preempted: int = 0
+    reclaimed: int = 0
+    """Idle or waiting sequences that had to give up their pages."""
 
 
 class Scheduler:
@@ -78,6 +80,7 @@ class Scheduler:
 
         while count > 0 and short() > 0:
             if self._reclaim(state):
+                state.reclaimed += 1
                 continue
             victim = max((w for w in state.running if w not in placed and w is not work), key=lambda w: w.order, default=None)
             if victim is not None and victim.order > work.order:
