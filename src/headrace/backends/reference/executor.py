@@ -1,0 +1,151 @@
+"""The reference executor: a spec.Executor on torch, bit-exact by fixed tiles and blocks."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+
+from headrace.backends.reference.attention import QUERY_TILE, PagedAttention, Sizes, arena_floats
+from headrace.backends.reference.interpreter import Interpreter
+from headrace.backends.reference.pages import Pages
+from headrace.backends.reference.rotary import RotaryTables, distinct_ropes, table_bytes
+from headrace.backends.reference.step import padded_count, prepare
+from headrace.backends.reference.verify import rows_independent
+from headrace.backends.reference.weights import DTYPES, load_weights
+from headrace.spec.batch import Batch
+from headrace.spec.errors import EngineStopped, InvalidRequest
+from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore
+from headrace.spec.ledger import Ledger, Reservation
+from headrace.spec.model import PAGE_TOKENS, ModelSpec
+from headrace.spec.program import Program, compile_program
+
+ROW_TILE = 32
+"""Rows of every matrix product. The same for one token as for a full batch, or their sums would differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that ran inside submit."""
+
+    outcome: StepResult
+
+    def result(self) -> StepResult:
+        return self.outcome
+
+
+class ReferenceExecutor:
+    """Runs batches of one model on the CPU.
+
+    Raises PlanRejected when the ledger has no room, before memory is taken; InvalidRequest from
+    `submit` for a batch outside the limits. `row_tile` None switches fixed tiling off, and with it
+    the promise of equal bits; tests use it to show that the promise rests on the tiling.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: WeightStore,
+        limits: Limits,
+        ledger: Ledger,
+        dtype: str = "fp32",
+        threads: int | None = None,
+        row_tile: int | None = ROW_TILE,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise InvalidRequest(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.", "dtype")
+        self.spec, self.limits, self.row_tile = spec, limits, row_tile
+        self._ledger, self._store, self._threads = ledger, weights, threads or torch.get_num_threads()
+        self._thread: int | None = None
+        self._held: list[Reservation] = []
+        self._program = compile_program(spec)
+        try:
+            self._load(weights, DTYPES[dtype])
+        except BaseException:
+            self.close()
+            raise
+        self.guarantees = Guarantees("reference", _profile(dtype, row_tile), self._exact)
+
+    def _load(self, store: WeightStore, dtype: torch.dtype) -> None:
+        self._use_threads()
+        program, length = self._program, longest(self.limits)
+        with torch.inference_mode():
+            nbytes = workspace_bytes(program, self.limits, dtype, self.row_tile)
+            self._held.append(self._ledger.reserve("workspace", "activations", nbytes))
+            weights, held = load_weights(store, program.operations, dtype, self._ledger)
+            self._held += held
+            self._pages = Pages(self.spec, self.limits.pages, dtype, self._ledger)
+            self._held += self._pages.held
+            attentions = [layer.attention for layer in self.spec.layers]
+            attention = PagedAttention(attentions, self._pages, -(-length // PAGE_TOKENS))
+            tables = RotaryTables(program.operations, length)
+            logits = torch.zeros(padded_count(self.limits.logits, self.row_tile), self.spec.vocab)
+            self._exact = rows_independent(program, weights, self.row_tile)
+        self._interpreter: Interpreter | None = Interpreter(
+            program, weights, tables, attention, logits if self.spec.causal else None, self.row_tile
+        )
+
+    def submit(self, batch: Batch) -> Done:
+        """Runs the step at once; raises InvalidRequest for a batch outside the limits."""
+        if self._interpreter is None:
+            raise EngineStopped("The backend was closed; load the model again.")
+        self._use_threads()
+        with torch.inference_mode():
+            step = prepare(batch, self.spec, self.limits, self.row_tile)
+            self._pages.copy(batch.copies)
+            return Done(self._interpreter.run(step))
+
+    def close(self) -> None:
+        """Frees weights and arenas; a second call does nothing."""
+        if getattr(self, "_interpreter", None) is not None:
+            self._store.release(self._program.operations)
+        self._interpreter = None
+        self.__dict__.pop("_pages", None)
+        while self._held:
+            self._ledger.release(self._held.pop())
+
+    def _use_threads(self) -> None:
+        """torch keeps the number for each calling thread apart; the bits may depend on it, so it is one."""
+        if self._thread != threading.get_ident():
+            torch.set_num_threads(self._threads)
+            self._thread = threading.get_ident()
+
+
+def longest(limits: Limits) -> int:
+    """Most positions of one sequence that the pages can hold."""
+    return min(limits.pages) * PAGE_TOKENS
+
+
+def workspace_bytes(program: Program, limits: Limits, dtype: torch.dtype, row_tile: int | None) -> int:
+    """Activations of a full step, attention arenas, rotary tables and logits.
+
+    Every named buffer of every tile may be alive at once; Attend joins q, k, v and its output.
+    """
+    spec, widths = program.spec, dict(program.widths)
+    vocab = widths.pop("logits", 0)
+    rows = padded_count(limits.tokens, row_tile)
+    tile = min(rows, row_tile or rows)
+    joined = sum(widths[name] for name in "qkva") + widths["q"]
+    activations = rows * (sum(widths.values()) + joined) * max(dtype.itemsize, 4) + 4 * tile * 4 * max(widths.values())
+    attentions = [layer.attention for layer in spec.layers]
+    arenas = 4 * sum(arena_floats(attentions, -(-longest(limits) // PAGE_TOKENS)))
+    tables = table_bytes(distinct_ropes(program.operations), longest(limits))
+    logits = 4 * vocab * (padded_count(limits.logits, row_tile) + tile)
+    return activations + arenas + tables + logits + _expert_bytes(spec, rows, tile)
+
+
+def _expert_bytes(spec: ModelSpec, rows: int, tile: int) -> int:
+    mixtures = [layer.mlp for layer in spec.layers if layer.mlp.experts]
+    if not mixtures:
+        return 0
+    top_k, width = max(m.top_k for m in mixtures), max(m.width for m in mixtures)
+    return 4 * (4 * rows * top_k * spec.hidden + 3 * tile * width)
+
+
+def _profile(dtype: str, row_tile: int | None) -> str:
+    rows = "any-rows" if row_tile is None else f"rows{row_tile}"
+    return f"torch-{dtype}/{rows}/blocks{PAGE_TOKENS}"
+
+
+__all__ = ["QUERY_TILE", "ROW_TILE", "ReferenceExecutor", "Sizes", "workspace_bytes"]

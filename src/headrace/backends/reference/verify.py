@@ -1,0 +1,106 @@
+"""Measures at load what the exactness contract rests on: a row's bits depend on that row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from headrace.backends.reference.attention import QUERY_TILE
+from headrace.backends.reference.operations import activation, normalize
+from headrace.spec.model import PAGE_TOKENS, Attention
+from headrace.spec.program import Activate, Expert, Head, Matmul, Normalize, Operation, Program, Route
+
+ODD_COUNTS = (1, 3, 31)
+
+
+def rows_independent(program: Program, weights: Mapping[str, Tensor], row_tile: int | None) -> bool:
+    """True where every matrix shape of the program gave equal bits in every slot and company tried.
+
+    With `row_tile` None row counts vary, so different counts are compared instead.
+    """
+    generator = torch.Generator().manual_seed(0)
+    products = all(_product_independent(w, row_tile, generator) for w in _distinct_weights(program, weights))
+    mapped = all(_slots_equal(f, width, dtype, row_tile, generator) for f, width, dtype in _maps(program, weights))
+    attentions = {layer.attention for layer in program.spec.layers}
+    return products and mapped and all(_attention_independent(att, generator) for att in attentions)
+
+
+def _distinct_weights(program: Program, weights: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    seen = set()
+    for op in program.operations:
+        for weight in _matrices(op, weights):
+            if weight.shape not in seen:
+                seen.add(weight.shape)
+                yield weight
+
+
+def _matrices(op: Operation, weights: Mapping[str, Tensor]) -> Iterable[Tensor]:
+    if isinstance(op, Matmul | Head | Route):
+        return (weights[op.weight],)
+    if isinstance(op, Expert):
+        names = (op.gate, op.up, op.down) if op.mlp.gated else (op.gate, op.down)
+        return tuple(weights[name][0] for name in names)
+    return ()
+
+
+def _product_independent(weight: Tensor, row_tile: int | None, generator: torch.Generator) -> bool:
+    return _slots_equal(lambda x: x @ weight.t(), weight.shape[1], weight.dtype, row_tile, generator)
+
+
+def _slots_equal(
+    function: Callable[[Tensor], Tensor],
+    width: int,
+    dtype: torch.dtype,
+    row_tile: int | None,
+    generator: torch.Generator,
+) -> bool:
+    rows = row_tile or 32
+    x = torch.randn(rows, width, generator=generator).to(dtype)
+    y = function(x)
+    order = torch.randperm(rows, generator=generator)
+    if not torch.equal(function(x[order].contiguous()), y[order]):
+        return False
+    if row_tile is None:
+        return all(torch.equal(function(x[:n].contiguous()), y[:n]) for n in ODD_COUNTS)
+    alone = torch.zeros_like(x)
+    alone[rows - 1] = x[0]
+    return torch.equal(function(alone)[rows - 1], y[0])
+
+
+def _maps(
+    program: Program, weights: Mapping[str, Tensor]
+) -> Iterator[tuple[Callable[[Tensor], Tensor], int, torch.dtype]]:
+    """Norms and activations, one of each kind and width."""
+    dtype, seen = weights[program.operations[0].table].dtype, set()  # type: ignore[union-attr]
+    for op in program.operations:
+        if isinstance(op, Normalize):
+            width = weights[op.gain].shape[0] * op.parts
+            if (op.norm, width, op.parts) not in seen:
+                seen.add((op.norm, width, op.parts))
+                yield (lambda x, op=op: normalize(op, x, weights)), width, dtype
+        elif isinstance(op, Activate):
+            width = program.widths[op.out]
+            if (op.activation, width) not in seen:
+                seen.add((op.activation, width))
+                yield (lambda x, op=op: activation(op.activation, x)), width, dtype
+
+
+def _attention_independent(att: Attention, generator: torch.Generator) -> bool:
+    """The two batched products give each matrix the same bits whatever stands beside it."""
+    queries, dim = att.heads // att.kv_heads * QUERY_TILE, att.head_dim
+    q = torch.randn(64, queries, dim, generator=generator)
+    k = torch.randn(64, PAGE_TOKENS, dim, generator=generator)
+    scores = torch.bmm(k, q.transpose(1, 2))
+    mixed = torch.bmm(scores.transpose(1, 2), k)
+    slots = torch.randperm(queries, generator=generator)
+    if not torch.equal(torch.bmm(k, q[:, slots].transpose(1, 2)), scores[:, :, slots]):
+        return False
+    if not torch.equal(torch.bmm(scores[:, :, slots].contiguous().transpose(1, 2), k), mixed[:, slots]):
+        return False
+    return all(
+        torch.equal(torch.bmm(k[-n:], q[-n:].transpose(1, 2)), scores[-n:])
+        and torch.equal(torch.bmm(scores[-n:].transpose(1, 2), k[-n:]), mixed[-n:])
+        for n in ODD_COUNTS
+    )
