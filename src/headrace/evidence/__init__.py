@@ -1,0 +1,1 @@
+"""The claims of the 102 systems, and their results."""

@@ -87,7 +87,7 @@ def _edit_draw(rng: Random, length: int) -> Drawn:
             words.append(f"delete {at}")
         else:
             at, value = rng.randint(1, len(row) + 1), rng.randint(10, 99)
-            row = row[: at - 1] + (value,) + row[at - 1 :]
+            row = (*row[:at - 1], value, *row[at - 1:])
             words.append(f"insert {value} {at}")
         states.append(row)
     return Drawn(f"List: {join(values)}\nEdits: {'; '.join(words)}", tuple(states))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeAlias
@@ -118,5 +118,5 @@ def numbers_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(", ")) if text and text != EMPTY else ()
 
 
-def join(values: Sequence[object]) -> str:
+def join(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))

@@ -1,0 +1,1 @@
+"""One module a claim; each holds a `CLAIM`."""
