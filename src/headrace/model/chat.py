@@ -31,7 +31,7 @@ def render_chat(
             **names,
         )
     except (jinja2.TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise HeadraceError(f"The chat template refuses these messages ({error}); change their roles or order.") from None
+        raise HeadraceError(f"The chat template refuses the messages ({error}); change their roles or order.") from None
 
 
 @functools.lru_cache(maxsize=16)
@@ -44,7 +44,11 @@ def _compile(template: str) -> Any:
         raise jinja2.TemplateError(message)
 
     def tojson(
-        value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: Any = None,
+        sort_keys: bool = False,
     ) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 

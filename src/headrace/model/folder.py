@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,5 +106,8 @@ def _tensor(path: Path, view: mmap.mmap, base: int, name: str, entry: dict[str, 
     start, stop = entry["data_offsets"]
     if stop - start != count * dtype.itemsize or base + stop > len(view):
         raise ModelFileError(f"{path.name} is cut off: tensor {name} reaches beyond its end; download it again.")
-    load: Callable[[], np.ndarray] = lambda: np.frombuffer(view, dtype, count, base + start).reshape(shape)
+
+    def load() -> np.ndarray:
+        return np.frombuffer(view, dtype, count, base + start).reshape(shape)
+
     return Tensor(name, shape, kind, load, mapped=True)

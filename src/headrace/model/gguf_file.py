@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,10 @@ def _tensor(path: Path, view: mmap.mmap, start: int, name: str, shape: tuple[int
     count = math.prod(stored)
     if start + count * dtype.itemsize > len(view):
         raise ModelFileError(f"{path.name} is cut off: tensor {name} reaches beyond its end; {_AGAIN}.")
-    load: Callable[[], np.ndarray] = lambda: np.frombuffer(view, dtype, count, start).reshape(stored)
+
+    def load() -> np.ndarray:
+        return np.frombuffer(view, dtype, count, start).reshape(stored)
+
     return Tensor(name, shape, kind, load, mapped=True)
 
 

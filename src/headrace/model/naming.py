@@ -31,7 +31,6 @@ class Source:
     layer: int = 0
     suffix: str = ""
     used: set[str] = field(default_factory=set)
-    missing: list[str] = field(default_factory=list)
 
     def has(self, stem: str) -> bool:
         return self.name(stem) in self.tensors
@@ -111,7 +110,9 @@ def experts(stem: str, stacked: str | None = None) -> Finder:
     return find
 
 
-def canonical(spec: ModelSpec, names: Names, tensors: Mapping[str, Tensor], ignored: str, where: str) -> dict[str, Tensor]:
+def canonical(
+    spec: ModelSpec, names: Names, tensors: Mapping[str, Tensor], ignored: str, where: str
+) -> dict[str, Tensor]:
     """Every weight that the model's program reads, by canonical name.
 
     Raises ModelFileError naming tensors that are missing, of a wrong shape, or left over and not

@@ -70,8 +70,8 @@ class Tokenizer:
             raise ModelFileError(f"{path / 'tokenizer.json'} cannot be read ({error}); download it again.") from None
         side_file = path / "tokenizer_config.json"
         side = read_json(side_file) if side_file.is_file() else {}
-        names = {key: _content(value) for key, value in side.items() if key.endswith("_token")}
-        names = {key: name for key, name in names.items() if name is not None}
+        found = {key: _content(value) for key, value in side.items() if key.endswith("_token")}
+        names = {key: name for key, name in found.items() if name is not None}
         eos = [*_ids(generation.get("eos_token_id")), *_ids(config.get("eos_token_id"))]
         if "eos_token" in names:
             eos += _ids(core.token_to_id(names["eos_token"]))
