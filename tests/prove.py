@@ -85,7 +85,7 @@ def is_current(item: Item, result: dict[str, Any] | None, root: Path = ROOT) -> 
 
 
 def run_item(item: Item) -> dict[str, Any]:
-    from headrace.cli.machine import describe_machine
+    from headrace.cli.machine import measured_on
 
     before, began = code_hash(item.covers), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def run_item(item: Item) -> dict[str, Any]:
         "figures": figures,
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
+        "machine": measured_on(),
         "seconds": round(time.monotonic() - began, 1),
         "covers": list(item.covers),
         "code_hash": before,

@@ -51,7 +51,7 @@ def test_a_run_records_figures_and_failure() -> None:
         result = prove.run_item(item)
         assert result["figures"] == {"n": 3}
         assert result["passed"] is (code == 0)
-        assert result["machine"]["cores"] >= 1
+        assert "cores" in result["machine"]["hardware"]
 
 
 def test_an_item_needs_tests_or_a_command(tmp_path: Path) -> None:

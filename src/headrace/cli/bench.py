@@ -12,7 +12,7 @@ import typer
 
 from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
-from headrace.cli.machine import describe_machine
+from headrace.cli.machine import measured_on
 from headrace.cli.show import note, print_json, print_table
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
@@ -65,7 +65,7 @@ def bench(
             for level in levels
         ]
         result = online(traffic)
-    result = {"machine": describe_machine(), "date": datetime.now(UTC).isoformat(timespec="seconds"), **result}
+    result = {"machine": measured_on(), "date": datetime.now(UTC).isoformat(timespec="seconds"), **result}
     show(result, output, json)
 
 

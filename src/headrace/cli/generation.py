@@ -97,6 +97,7 @@ def figures(engine: Engine, step: Step, prompt_tokens: int) -> str:
     pages = max((event.pages_used for event in engine.events.recent()), default=0)
     mapped = sum(item.bytes for item in engine.ledger.mapped)
     parts = [
+        "cancelled" if step.finish_reason == "cancelled" else "",
         f"{prompt_tokens} prompt + {len(step.token_ids)} new tokens",
         f"first token {step.first_token_seconds:.2f} s",
         f"{rate:.1f} tokens/s" if rate else "",

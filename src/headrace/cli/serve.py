@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
 from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
+from headrace.cli.show import note
 from headrace.server.config import ServerConfig
 from headrace.spec.options import EngineOptions
+
+Embedder = Annotated[str | None, typer.Option(help="Model that answers /v1/embeddings (default: the served one).")]
 
 
 @with_flags(server=ServerConfig, options=EngineOptions)
 def serve(
     model: g.ModelName = g.DEFAULT_MODEL,
+    embedder: Embedder = None,
     server: ServerConfig = ServerConfig(),
     options: EngineOptions = EngineOptions(),
 ) -> None:
-    """Serve a model over HTTP: chat, completions, embeddings, metrics."""
+    """Serve a model over HTTP: chat, completions, embeddings, metrics. Ctrl-C or SIGTERM drains and ends."""
+    from headrace.server.serve import serve as serve_http
+
+    with ExitStack() as stack:
+        engine = stack.enter_context(g.loaded_engine(model, options))
+        encoder = stack.enter_context(g.loaded_engine(embedder, options)) if embedder else None
+        name = server.model_name or engine.model_name
+        code = serve_http(engine, server, encoder, ready=lambda url: note(f"{name} answers at {url}/v1"))
+    if code:
+        raise typer.Exit(code)

@@ -15,6 +15,10 @@ Report = Callable[[str, int, int], None]
 """(what, bytes done, bytes in all)"""
 
 
+WIDE = 240
+"""Columns of a table that goes to a file or a pipe."""
+
+
 def stderr() -> Console:
     from rich.console import Console
 
@@ -52,7 +56,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 @contextmanager

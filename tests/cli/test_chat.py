@@ -1,0 +1,88 @@
+"""`headrace chat` keeps one live sequence and computes only what is new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.cli.chat import Conversation
+from headrace.engine.engine import Engine
+from headrace.spec.errors import ContextExceeded
+from headrace.spec.options import EngineOptions
+from headrace.spec.sampling import Sampling, Stop
+
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture(scope="module")
+def engine(smollm2: Path) -> Iterator[Engine]:
+    with Engine.load(smollm2, EngineOptions(threads=1, context=512)) as engine:
+        yield engine
+
+
+def silent(text: str) -> None:
+    pass
+
+
+def test_turns_extend_the_sequence_and_hold_the_templates_tokens(engine: Engine) -> None:
+    talk = Conversation(engine, GREEDY, Stop(tokens=24))
+    talk.ask("What is the capital of France?", silent)
+    first = talk.sequence
+    talk.ask("And of Italy?", silent)
+    assert talk.sequence is first, "the second turn went on with the first one's sequence"
+    assert [m["role"] for m in talk.messages] == ["user", "assistant"] * 2
+    rendered = engine.tokenizer.apply_chat(talk.messages[:3]) + talk.messages[3]["content"]
+    assert engine.tokenizer.decode(first.tokens, skip_special=False).removesuffix("<|im_end|>") == rendered
+    talk.reset()
+    assert engine.stats()["open_sequences"] == 0
+
+
+def test_a_turn_computes_only_its_own_tokens(engine: Engine) -> None:
+    talk = Conversation(engine, GREEDY, Stop(tokens=8, ignore_eos=True))
+    talk.ask("Tell me about rivers. " * 8, silent)
+    before, steps = len(talk.sequence), []
+    stop_listening = engine.events.listen(steps.append)
+    step = talk.ask("Go on.", silent)
+    stop_listening()
+    new = len(talk.sequence) - before - len(step.token_ids)
+    assert sum(event.prefill_tokens for event in steps) <= new + 1
+    talk.reset()
+
+
+@pytest.mark.parametrize("stop", [Stop(tokens=30, text=("Paris",)), Stop(tokens=30, text=("is",))])
+def test_an_answer_cut_at_a_stop_text_opens_the_conversation_anew(engine: Engine, stop: Stop) -> None:
+    talk = Conversation(engine, GREEDY, stop)
+    step = talk.ask("What is the capital of France?", silent)
+    assert step.finish_reason == "stop" and step.stop in stop.text
+    first = talk.sequence
+    talk.ask("And of Italy?", silent)
+    assert talk.sequence is not first
+    expected = engine.encode(talk.messages[:3])
+    assert talk.sequence.tokens[: len(expected)] == expected
+    talk.reset()
+
+
+def test_a_turn_that_fails_leaves_the_conversation_as_it_was(engine: Engine) -> None:
+    talk = Conversation(engine, GREEDY, Stop(tokens=8))
+    talk.ask("What is the capital of France?", silent)
+    kept = list(talk.messages)
+    with pytest.raises(ContextExceeded):
+        talk.ask("word " * 600, silent)
+    assert talk.messages == kept
+    assert talk.ask("And of Italy?", silent).text
+    assert len(talk.messages) == 4
+    talk.reset()
+
+
+def test_the_verb_answers_line_by_line(headrace, smollm2: Path) -> None:
+    lines = "What is the capital of France?\nAnd of Italy?\n/reset\nName a river.\n/exit\nnever asked\n"
+    result = headrace("chat", "--max-tokens", "8", "--system", "Be brief.", "--json", stdin=lines)
+    assert result.exit_code == 0, result.output
+    turns = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(turns) == 3
+    assert "Paris" in turns[0]["text"]
+    assert turns[1]["usage"]["prompt_tokens"] > turns[0]["usage"]["total_tokens"]
+    assert turns[2]["usage"]["prompt_tokens"] < turns[1]["usage"]["prompt_tokens"]

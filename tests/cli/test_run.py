@@ -1,0 +1,80 @@
+"""`headrace run` on the real default model."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+QUESTION = "What is the capital of France?"
+
+
+def test_json_has_the_answer_and_what_it_took(headrace, smollm2: Path) -> None:
+    words = ("run", "smollm2-135m", QUESTION, "--max-tokens", "12", "--temperature", "0", "--seed", "0", "--json")
+    result = headrace(*words)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    answer = json.loads(result.stdout)
+    assert "Paris" in answer["text"]
+    assert answer["finish_reason"] in ("stop", "length")
+    usage, timing = answer["usage"], answer["timing"]
+    assert usage["completion_tokens"] == len(answer["token_ids"]) <= 12
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert 0 < timing["first_token_seconds"] <= timing["seconds"]
+    assert answer["seed"] == 0
+    assert json.loads(headrace(*words).stdout)["token_ids"] == answer["token_ids"]
+
+
+def test_text_streams_and_ends_with_a_line_of_figures(headrace, smollm2: Path) -> None:
+    result = headrace("run", QUESTION, "--max-tokens", "12")
+    assert "Paris" in result.stdout
+    closing = result.stderr.strip().splitlines()[-1]
+    assert re.search(r"\d+ prompt \+ \d+ new tokens · first token [\d.]+ s · [\d.]+ tokens/s", closing)
+    assert re.search(r"\d+ of \d+ pages · memory [\d,]+ MiB.* · reference", closing)
+
+
+def test_raw_completes_the_text_itself(headrace, smollm2: Path) -> None:
+    words = ("run", str(smollm2), "The capital of France is", "--max-tokens", "4", "--json")
+    raw = json.loads(headrace(*words, "--raw").stdout)
+    chat = json.loads(headrace(*words).stdout)
+    assert raw["text"].startswith(" Paris")
+    assert raw["usage"]["prompt_tokens"] < chat["usage"]["prompt_tokens"]
+
+
+def test_a_seed_repeats_a_sampled_answer_and_another_differs(headrace, smollm2: Path) -> None:
+    def draw(*words: str) -> dict:
+        settings = ("--temperature", "1.5", "--max-tokens", "16", "--json")
+        return json.loads(headrace("run", "Tell me a story.", *settings, *words).stdout)
+
+    free = draw()
+    assert draw("--seed", str(free["seed"]))["token_ids"] == free["token_ids"]
+    assert draw("--seed", str(free["seed"] + 1))["token_ids"] != free["token_ids"]
+
+
+def test_stop_text_and_stdin(headrace, smollm2: Path) -> None:
+    result = headrace("run", "-", "--stop", "Paris", "--max-tokens", "24", "--json", stdin=QUESTION)
+    answer = json.loads(result.stdout)
+    assert answer["finish_reason"] == "stop"
+    assert "Paris" not in answer["text"]
+
+
+def test_interrupt_ends_the_answer_cleanly(smollm2: Path) -> None:
+    words = [sys.executable, "-m", "headrace.cli", "run", "Count to one thousand.", "--max-tokens", "4000"]
+
+    def default_signals() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        rest, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    assert first and rest.endswith("\n")
+    assert "Traceback" not in complaints
+    assert "cancelled" in complaints.splitlines()[-1]
