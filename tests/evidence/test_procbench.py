@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.evidence.procbench import FAMILIES, answer, grade, interpret, make_task, normalise, question, read_answer
+from headrace.evidence.procbench import (
+    FAMILIES,
+    answer,
+    conversation,
+    grade,
+    interpret,
+    make_task,
+    normalise,
+    question,
+    read_answer,
+)
 from headrace.evidence.procbench import score as score_of
 from headrace.spec.errors import InvalidRequest
 
@@ -49,7 +59,11 @@ def test_families_are_many_and_tasks_repeat() -> None:
     for family in FAMILIES.values():
         assert make_task(family, 7, 11) == make_task(family, 7, 11)
         assert len({make_task(family, 9, seed).given for seed in range(20)}) >= 15, family.name
-        assert "There are 7 steps." in question(make_task(family, 7, 0), make_task(family, 2, 1))
+        task, example = make_task(family, 7, 0), make_task(family, 2, 1)
+        assert "There are 7 steps." in question(task)
+        turns = conversation(task, example)
+        assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+        assert grade(example, turns[1]["content"]).sequential_match
 
 
 def test_length_out_of_range_is_refused() -> None:

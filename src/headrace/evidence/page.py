@@ -52,7 +52,6 @@ def _table(systems: tuple[System, ...], state: Mapping[int, State], claims: Mapp
     return "\n".join(lines) + "\n"
 
 
-
 def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.evidence.procbench import lists, numbers, strings
 from headrace.evidence.procbench.metrics import Score, score
-from headrace.evidence.procbench.prompt import answer, normalise, question, read_answer
+from headrace.evidence.procbench.prompt import answer, conversation, normalise, question, read_answer
 from headrace.evidence.procbench.task import Family, Task, interpret, make_task
 
 FAMILIES: dict[str, Family] = {
@@ -19,6 +19,17 @@ def grade(task: Task, text: str) -> Score:
 
 
 __all__ = [
-    "FAMILIES", "Family", "Score", "Task", "answer", "grade", "interpret", "make_task", "normalise", "question",
-    "read_answer", "score",
+    "FAMILIES",
+    "Family",
+    "Score",
+    "Task",
+    "answer",
+    "conversation",
+    "grade",
+    "interpret",
+    "make_task",
+    "normalise",
+    "question",
+    "read_answer",
+    "score",
 ]

@@ -87,7 +87,7 @@ def _edit_draw(rng: Random, length: int) -> Drawn:
             words.append(f"delete {at}")
         else:
             at, value = rng.randint(1, len(row) + 1), rng.randint(10, 99)
-            row = (*row[:at - 1], value, *row[at - 1:])
+            row = (*row[: at - 1], value, *row[at - 1 :])
             words.append(f"insert {value} {at}")
         states.append(row)
     return Drawn(f"List: {join(values)}\nEdits: {'; '.join(words)}", tuple(states))
@@ -171,34 +171,52 @@ FAMILIES = (
         "rotate",
         "Rotate the list to the left by each turn in order: a turn of 1 moves the first item to the end."
         " The state is the list.",
-        "numbers", _rotate_draw, _rotate_read, _rotate_step,
+        "numbers",
+        _rotate_draw,
+        _rotate_read,
+        _rotate_step,
     ),
     Family(
         "swap",
         "Positions are counted from 1. For each pair swap the items at these two positions. The state is the list.",
-        "numbers", _swap_draw, _swap_read, _swap_step,
+        "numbers",
+        _swap_draw,
+        _swap_read,
+        _swap_step,
     ),
     Family(
         "sort",
         "At step k take the smallest item from position k on, remove it and insert it at position k;"
         " positions are counted from 1. The state is the list.",
-        "numbers", _sort_draw, _sort_read, _sort_step,
+        "numbers",
+        _sort_draw,
+        _sort_read,
+        _sort_step,
     ),
     Family(
         "edit",
         "Positions are counted from 1. 'insert v p' puts v at position p and moves later items back;"
         " 'delete p' removes the item at position p. The state is the list.",
-        "numbers", _edit_draw, _edit_read, _edit_step,
+        "numbers",
+        _edit_draw,
+        _edit_read,
+        _edit_step,
     ),
     Family(
         "stack",
         "Run the program on an empty stack. 'push v' puts v on top; 'pop' removes the top; 'swap' exchanges the"
         " two top items; 'add' replaces them by their sum. The state is the stack, bottom first.",
-        "numbers", _stack_draw, _stack_read, _stack_step,
+        "numbers",
+        _stack_draw,
+        _stack_read,
+        _stack_step,
     ),
     Family(
         "queue",
         "'join v' adds v at the end of the queue; 'leave' removes its first item. The state is the queue.",
-        "numbers", _queue_draw, _queue_read, _queue_step,
+        "numbers",
+        _queue_draw,
+        _queue_read,
+        _queue_step,
     ),
 )

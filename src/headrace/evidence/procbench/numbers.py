@@ -126,35 +126,53 @@ FAMILIES = (
     Family(
         "running_sum",
         "Add the numbers to the start value one at a time, in order. The state is the total so far.",
-        "numbers", _sum_draw, _sum_read, _sum_step,
+        "numbers",
+        _sum_draw,
+        _sum_read,
+        _sum_step,
     ),
     Family(
         "clock",
         "A clock shows the hours 0 to 11. Move its hand by each move in order: plus is forwards, minus is backwards;"
         " after 11 comes 0. The state is the hour.",
-        "numbers", _clock_draw, _clock_read, _clock_step,
+        "numbers",
+        _clock_draw,
+        _clock_read,
+        _clock_step,
     ),
     Family(
         "gcd",
         "Take the pair a, b. At each step the new pair is b, then the remainder of a divided by b."
         " The state is the pair.",
-        "numbers", _gcd_draw, _gcd_read, _gcd_step,
+        "numbers",
+        _gcd_draw,
+        _gcd_read,
+        _gcd_step,
     ),
     Family(
         "digits",
         "At each step divide the number by the base; the quotient is the next number."
         " The state is the quotient, then the remainder.",
-        "numbers", _digits_draw, _digits_read, _digits_step,
+        "numbers",
+        _digits_draw,
+        _digits_read,
+        _digits_step,
     ),
     Family(
         "walk",
         "A robot stands at x, y. N adds to y, S subtracts from y, E adds to x, W subtracts from x."
         " Make the moves in order. The state is x, y.",
-        "numbers", _walk_draw, _walk_read, _walk_step,
+        "numbers",
+        _walk_draw,
+        _walk_read,
+        _walk_step,
     ),
     Family(
         "collatz",
         "At each step an even number is halved; an odd number is tripled and 1 is added. The state is the number.",
-        "numbers", _collatz_draw, _collatz_read, _collatz_step,
+        "numbers",
+        _collatz_draw,
+        _collatz_read,
+        _collatz_step,
     ),
 )

@@ -16,13 +16,21 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?!\w)")
 _QUOTES = "\"'`*_“”‘’ \t"
 
 
-def question(task: Task, example: Task | None = None) -> str:
-    """The whole procedure, the data and the form of the answer; with `example`, one solved task first."""
-    form = "Write the state after every step on a line of its own, as 'Step 1: ...', 'Step 2: ...', and nothing else."
-    parts = [task.rule, form]
-    if example is not None:
-        parts += [f"Example\n{example.given}", answer(example.gold), "Now yours"]
-    return "\n\n".join([*parts, f"{task.given}\nThere are {task.length} steps."])
+FORM = "Write the state after every step on a line of its own, as 'Step 1: ...', 'Step 2: ...', and nothing else."
+
+
+def question(task: Task) -> str:
+    """The whole procedure, the form of the answer, the data and the number of steps."""
+    return f"{task.rule}\n{FORM}\n\n{task.given}\nThere are {task.length} steps."
+
+
+def conversation(task: Task, example: Task) -> list[dict[str, str]]:
+    """Chat messages: a solved example of the same family, then the task."""
+    return [
+        {"role": "user", "content": question(example)},
+        {"role": "assistant", "content": answer(example.gold)},
+        {"role": "user", "content": question(task)},
+    ]
 
 
 def answer(states: Sequence[str]) -> str:

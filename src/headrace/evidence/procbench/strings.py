@@ -150,37 +150,61 @@ FAMILIES = (
     Family(
         "replace",
         "For each replacement x>y change the first x in the text to y. The state is the text.",
-        "text", _replace_draw, _replace_read, _replace_step, SMALL,
+        "text",
+        _replace_draw,
+        _replace_read,
+        _replace_step,
+        SMALL,
     ),
     Family(
         "shift",
         "For each shift move every letter forward in the alphabet by that many places; after z comes a."
         " The state is the text.",
-        "text", _shift_draw, _shift_read, _shift_step, LETTERS,
+        "text",
+        _shift_draw,
+        _shift_read,
+        _shift_step,
+        LETTERS,
     ),
     Family(
         "automaton",
         "A machine reads one digit a step. In the table 'a0>c' says: in state a, on reading 0, go to state c."
         " The state is the machine's state.",
-        "text", _automaton_draw, _automaton_read, _automaton_step, SMALL,
+        "text",
+        _automaton_draw,
+        _automaton_read,
+        _automaton_step,
+        SMALL,
     ),
     Family(
         "cells",
         "The cells form a ring of 0 and 1. All change at once: a cell with a 1 in it or in its right neighbour"
         " becomes the opposite of its left neighbour; any other cell becomes its left neighbour."
         " The state is the row of cells.",
-        "text", _cells_draw, _cells_read, _cells_step, "01",
+        "text",
+        _cells_draw,
+        _cells_read,
+        _cells_step,
+        "01",
     ),
     Family(
         "brackets",
         "Read the brackets from left to right, one a step. The state is the string of brackets still open"
         " (write 'empty' when there are none).",
-        "text", _brackets_draw, _brackets_read, _brackets_step, OPEN,
+        "text",
+        _brackets_draw,
+        _brackets_read,
+        _brackets_step,
+        OPEN,
     ),
     Family(
         "runs",
         "Read the text one letter a step. The state is the run-length code of the letters read so far:"
         " each run as its letter and its length, such as a2b1.",
-        "text", _runs_draw, _runs_read, _runs_step, "123456789",
+        "text",
+        _runs_draw,
+        _runs_read,
+        _runs_step,
+        "123456789",
     ),
 )
