@@ -14,13 +14,13 @@ from headrace.spec.errors import ModelFileError, UnsupportedModel
 
 _NO_EFFECT = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern add_cross_attention
+    _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern
     architectures attention_dropout attention_probs_dropout_prob attn_implementation attn_pdrop auto_map
     bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
     cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop
     encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
-    forced_eos_token_id gradient_checkpointing hidden_dropout_prob id2label initializer_range is_decoder
-    is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty max_length max_window_layers min_length
+    forced_eos_token_id gradient_checkpointing hidden_dropout_prob id2label initializer_range
+    keys_to_ignore_at_inference label2id length_penalty max_length max_window_layers min_length
     model_type no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
     output_hidden_states output_router_logits output_scores pad_token_id prefix problem_type pruned_heads
     remove_invalid_values reorder_and_upcast_attn repetition_penalty resid_pdrop return_dict return_dict_in_generate
@@ -33,10 +33,16 @@ _NO_EFFECT = frozenset(
 """Settings of training, of generation or of the Python class: they do not change a forward pass."""
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "add_cross_attention": (False,),
+    "attention_bias": (False,),
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "mlp_bias": (False,),
     "pretraining_tp": (0, 1),
     "is_causal": (True,),
-    "tie_word_embeddings": (True, False),
     "use_bidirectional_attention": (False,),
+    "use_mrope": (False,),
+    "use_sliding_window": (False,),
 }
 
 

@@ -119,11 +119,13 @@ def depth(config: Config) -> int:
 
 def windows(config: Config, fallback: Callable[[int], bool]) -> list[int | None]:
     """Per layer the window, or None for full attention: by `layer_types`, else where `fallback(layer)`."""
-    window = config.get("sliding_window")
+    window, count = config.get("sliding_window"), depth(config)
     kinds = config.get("layer_types")
     if kinds is None:
-        slides = [fallback(layer) for layer in range(depth(config))]
+        slides = [fallback(layer) for layer in range(count)]
     else:
+        if len(kinds) != count:
+            raise config.refusal("layer_types", kinds)
         for kind in kinds:
             if kind not in ("sliding_attention", "full_attention"):
                 raise config.refusal("layer_types", kind)

@@ -8,8 +8,8 @@ from headrace.spec.model import Layer, Mlp, ModelSpec
 
 
 def build(config: Config) -> ModelSpec:
-    window = config.get("sliding_window")
-    window = int(window) if window and config.get("use_sliding_window", False) else None
+    width = config.get("sliding_window")
+    window = int(width) if width and config.get("use_sliding_window", False) else None
     part, norm = qwen3_attention(config, window), rms(config)
     sparse = gated_mlp(
         config,
