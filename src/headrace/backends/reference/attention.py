@@ -120,7 +120,7 @@ class PagedAttention:
     def _attend_group(self, op: Attend, group: Group, q_thd: Tensor) -> Tensor:
         """[tokens of the group, heads, dim] float32."""
         att = op.attention
-        blocks, tiles = group.pages.shape
+        tiles = group.pages.shape[1]
         q_xqd = _spread(q_thd, group, tiles, att)
         scores = self._score(op, group, q_xqd)
         _mask(scores, group, att)
@@ -135,7 +135,7 @@ class PagedAttention:
 
     def _score(self, op: Attend, group: Group, q_xqd: Tensor) -> Tensor:
         """Scores [blocks, tiles * kv heads, 16 keys, queries], a view of the arena."""
-        blocks, tiles = group.pages.shape
+        blocks = group.pages.shape[0]
         across, queries, dim = q_xqd.shape
         scores = self._scores[: blocks * across * PAGE_TOKENS * queries].view(blocks, across, PAGE_TOKENS, queries)
         for at, end in self._chunks(op, group):
@@ -238,7 +238,7 @@ def _group(tiles: list[Tile], op: Attend, step: Step, null: int) -> Group:
     return Group(
         torch.from_numpy(pages),
         torch.from_numpy(hidden[:, :, None, :, None, :]),
-        _runs(hidden.any(axis=(1, 2, 3))),
+        _runs(np.asarray(hidden.any(axis=(1, 2, 3)))),
         torch.from_numpy(np.concatenate(tokens)),
         torch.from_numpy(np.concatenate(slots)),
     )

@@ -43,6 +43,8 @@ class Interpreter:
         self._spans = _spans(program.operations)
 
     def run(self, step: Step) -> StepResult:
+        if not step.count:
+            return StepResult(self._result(step).numpy())
         reads = step.reads()
         watched = {self.program.hidden_after[state]: state for state in reads}
         seen: dict[int, list[Tensor]] = {}

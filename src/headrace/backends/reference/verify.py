@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -73,18 +74,24 @@ def _maps(
     program: Program, weights: Mapping[str, Tensor]
 ) -> Iterator[tuple[Callable[[Tensor], Tensor], int, torch.dtype]]:
     """Norms and activations, one of each kind and width."""
-    dtype, seen = weights[program.operations[0].table].dtype, set()  # type: ignore[union-attr]
+    dtype, seen = next(iter(weights.values())).dtype, set[object]()
     for op in program.operations:
         if isinstance(op, Normalize):
             width = weights[op.gain].shape[0] * op.parts
-            if (op.norm, width, op.parts) not in seen:
-                seen.add((op.norm, width, op.parts))
-                yield (lambda x, op=op: normalize(op, x, weights)), width, dtype
+            key: object = (op.norm, width, op.parts)
+            function: Callable[[Tensor], Tensor] = partial(_normalized, op, weights)
         elif isinstance(op, Activate):
             width = program.widths[op.out]
-            if (op.activation, width) not in seen:
-                seen.add((op.activation, width))
-                yield (lambda x, op=op: activation(op.activation, x)), width, dtype
+            key, function = (op.activation, width), partial(activation, op.activation)
+        else:
+            continue
+        if key not in seen:
+            seen.add(key)
+            yield function, width, dtype
+
+
+def _normalized(op: Normalize, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return normalize(op, x, weights)
 
 
 def _attention_independent(att: Attention, generator: torch.Generator) -> bool:
