@@ -66,7 +66,9 @@ class CanaryExecutor:
             if row.logits_from is not None:
                 logits += [logits_of(found[: row.start + i + 1]) for i in range(row.logits_from, len(row.tokens))]
             for read in row.reads:
-                hidden[index, read] = np.stack([logits_of(found[: row.start + i + 1])[:2] for i in range(len(row.tokens))])
+                hidden[index, read] = np.stack(
+                    [logits_of(found[: row.start + i + 1])[:2] for i in range(len(row.tokens))]
+                )
         stacked = np.stack(logits) if logits else np.zeros((0, VOCAB), np.float32)
         self._result = StepResult(stacked, hidden)
         return self

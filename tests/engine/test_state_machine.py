@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from engine.canary import VOCAB, CanaryExecutor, oracle_hidden, oracle_logits
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from engine.canary import VOCAB, CanaryExecutor, oracle_hidden, oracle_logits
 from headrace.engine.engine import Engine
 from headrace.engine.sampling import NoiseKey, draw, token_logprob
 from headrace.engine.sequence import Mark, SequenceHandle
@@ -49,7 +49,13 @@ class Verbs(RuleBasedStateMachine):
     marks = Bundle("marks")
     preempted = reclaimed = 0
 
-    @initialize(target=twins, pages=st.integers(8, 14), step=st.sampled_from([4, 16, 64]), running=st.integers(1, 4), cache=st.booleans())
+    @initialize(
+        target=twins,
+        pages=st.integers(8, 14),
+        step=st.sampled_from([4, 16, 64]),
+        running=st.integers(1, 4),
+        cache=st.booleans(),
+    )
     def start(self, pages: int, step: int, running: int, cache: bool):
         self.executor = CanaryExecutor(pages, tokens=step, logits=max(running, 4))
         options = EngineOptions(running=running, queue=10_000, prefix_cache=cache)
@@ -87,7 +93,13 @@ class Verbs(RuleBasedStateMachine):
         for twin in self.live[:12]:
             self.extend_one(twin, count, sampling, True, False)
 
-    @rule(twin=twins, count=st.integers(0, 24), sampling=st.sampled_from([GREEDY, HOT]), ignore=st.booleans(), cancel=st.booleans())
+    @rule(
+        twin=twins,
+        count=st.integers(0, 24),
+        sampling=st.sampled_from([GREEDY, HOT]),
+        ignore=st.booleans(),
+        cancel=st.booleans(),
+    )
     def extend(self, twin: Twin, count: int, sampling: Sampling, ignore: bool, cancel: bool) -> None:
         self.extend_one(twin, count, sampling, ignore, cancel)
 

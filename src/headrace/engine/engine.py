@@ -24,7 +24,15 @@ from headrace.engine.text import TextStream
 from headrace.schedule.core import Core, CoreOptions
 from headrace.schedule.sequence import Work
 from headrace.spec.batch import Batch
-from headrace.spec.errors import ContextExceeded, EngineStopped, HeadraceError, InvalidRequest, Overloaded, PagesExhausted, UnsupportedModel
+from headrace.spec.errors import (
+    ContextExceeded,
+    EngineStopped,
+    HeadraceError,
+    InvalidRequest,
+    Overloaded,
+    PagesExhausted,
+    UnsupportedModel,
+)
 from headrace.spec.events import EventLog, StepEvent
 from headrace.spec.executor import Executor, StepResult
 from headrace.spec.labels import LOCAL, Label
@@ -304,13 +312,16 @@ class Engine:
     def _check_length(self, length: int) -> None:
         if length > self.context:
             raise ContextExceeded(
-                f"The prompt has {length} tokens and the context is {self.context}; shorten the prompt or raise --context."
+                f"The prompt has {length} tokens and the context is {self.context}; "
+                f"shorten the prompt or raise --context."
             )
 
     def _check_ids(self, ids: Sequence[int]) -> list[int]:
         for token in ids:
             if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.spec.vocab:
-                raise InvalidRequest(f"Token id {token!r} is not in 0 … {self.spec.vocab - 1}; give ids of this model.", "prompt")
+                raise InvalidRequest(
+                    f"Token id {token!r} is not in 0 … {self.spec.vocab - 1}; give ids of this model.", "prompt"
+                )
         return list(ids)
 
     def _check_generation(self, stop: Stop, sampling: Sampling) -> None:
@@ -412,7 +423,9 @@ class Engine:
     def _refuse_oldest(self) -> None:
         """Nothing can run although all that may give up pages did: pinned sequences hold the rest."""
         oldest = min(self._core.works(), key=lambda work: work.order)
-        self._fail(oldest, PagesExhausted("Pinned sequences hold the pages this request needs; drop one and ask again."))
+        self._fail(
+            oldest, PagesExhausted("Pinned sequences hold the pages this request needs; drop one and ask again.")
+        )
         self._deliveries.send()
 
     def _stop(self) -> None:

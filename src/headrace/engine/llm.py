@@ -56,7 +56,7 @@ class LLM:
         seed: int | None = None,
     ) -> list[Completion]:
         """Completes one prompt (text, token ids) or several texts; all run in one batch."""
-        return self._complete([prompts] if _is_one(prompts) else list(prompts), sampling, stop, n, seed)  # type: ignore[list-item]
+        return self._complete([prompts] if _is_one(prompts) else list(prompts), sampling, stop, n, seed)  # type: ignore[arg-type, list-item]
 
     def chat(
         self,

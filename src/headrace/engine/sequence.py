@@ -41,7 +41,14 @@ class SequenceHandle:
     """
 
     def __init__(
-        self, engine: Engine, id: int, tokens: list[int], prompt: int, seed: int, path: tuple[int, ...], sampling: Sampling
+        self,
+        engine: Engine,
+        id: int,
+        tokens: list[int],
+        prompt: int,
+        seed: int,
+        path: tuple[int, ...],
+        sampling: Sampling,
     ) -> None:
         self.id = id
         self.seed = seed
@@ -147,7 +154,9 @@ class SequenceHandle:
     def __enter__(self) -> SequenceHandle:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.drop()
 
     async def __aenter__(self) -> SequenceHandle:

@@ -45,7 +45,12 @@ class Generation:
     """Owner of an extend."""
 
     def __init__(
-        self, extension: Extension, deliveries: Deliveries, options: GenerationOptions, text: TextStream | None, length: int
+        self,
+        extension: Extension,
+        deliveries: Deliveries,
+        options: GenerationOptions,
+        text: TextStream | None,
+        length: int,
     ) -> None:
         self._extension = extension
         self._deliveries = deliveries
@@ -150,7 +155,7 @@ class Scoring:
 
 
 class Reading:
-    """Owner of a read: pools the hidden states [hidden] of the last token, their mean, or keeps all [tokens, hidden]."""
+    """Owner of a read: the hidden state [hidden] of the last token, their mean, or all of them [tokens, hidden]."""
 
     def __init__(self, answer: Answer[np.ndarray], pool: Pool) -> None:
         self._answer = answer

@@ -82,7 +82,9 @@ class Scheduler:
             if self._reclaim(state):
                 state.reclaimed += 1
                 continue
-            victim = max((w for w in state.running if w not in placed and w is not work), key=lambda w: w.order, default=None)
+            victim = max(
+                (w for w in state.running if w not in placed and w is not work), key=lambda w: w.order, default=None
+            )
             if victim is not None and victim.order > work.order:
                 preempt(state, victim)
             elif self.whole_rows:

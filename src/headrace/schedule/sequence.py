@@ -126,7 +126,6 @@ class Work:
     owner: Any = None
     produced: int = 0
     cached_tokens: int | None = None
-    cancelled: bool = False
 
     @property
     def remaining(self) -> int:
