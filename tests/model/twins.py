@@ -126,7 +126,7 @@ TWINS: tuple[Twin, ...] = (
 
 def make_config(twin: Twin) -> Any:
     common = {
-        "hidden_size": HIDDEN, "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "hidden_size": HIDDEN, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
         "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": 128,
     }  # fmt: skip
     if twin.family == "bert":
@@ -148,6 +148,7 @@ def make_twin(twin: Twin, folder: Path) -> Any:
                 parameter.add_(0.5)
     model = model.eval().float()
     model.save_pretrained(folder)
+    model.saved_to = str(folder)
     return model
 
 

@@ -148,6 +148,9 @@ def gguf_config(file: GgufFile, context: int | None = None) -> Config:
     if embed is not None:
         values["vocab_size"] = embed.shape[0]
     values["tie_word_embeddings"] = "output.weight" not in file.tensors
+    if architecture == "llama":  # the only one whose biases are optional
+        values["attention_bias"] = "blk.0.attn_output.bias" in file.tensors
+        values["mlp_bias"] = "blk.0.ffn_down.bias" in file.tensors
     return Config(values, file.path.name, gguf=True, context=context)
 
 
