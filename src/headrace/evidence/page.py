@@ -11,7 +11,7 @@ from headrace.spec.claim import Claim, Clause, Evidence
 
 HEADER = """# Evidence
 
-<!-- Generated from src/headrace/evidence/systems.json and results/evidence; `headrace evidence page` prints it. -->
+<!-- Generated: headrace evidence page --output docs/evidence.md -->
 
 Headrace unites {count} published systems. Each is to become a claim that anyone can run: clause by clause what has
 to hold for it to work here, with the figure that was found, or `open` and why. A null result is published too.
@@ -60,7 +60,7 @@ def _section(claim: Claim, state: State, evidence: Evidence | None) -> str:
     row = system(claim.system)
     lines = [f"### {row.id}", "", f"System {row.number}, *{row.title}*. State: **{state}**. {claim.title}", ""]
     lines += [f"Baseline: {claim.baseline} Budget: {claim.budget}", ""]
-    lines += [f"Run it again: `headrace evidence run {claim.id} --size full`", ""]
+    lines += [f"Run it again: `headrace evidence run {claim.id} --size full --save`", ""]
     if evidence is None:
         return "\n".join([*lines, "Not run yet.", ""])
     lines += ["| | clause | check | outcome | figure |", "| --: | --- | --- | --- | --- |"]

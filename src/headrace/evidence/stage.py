@@ -42,7 +42,7 @@ class View:
 
 
 class Stage:
-    """One loaded model. `engine(...)` gives a fresh engine over it; close the engines before the stage."""
+    """One loaded model. `engine(...)` gives a fresh engine over it, one at a time: they share its pages."""
 
     def __init__(self, executor: Executor, tokenizer: Tokenizer | None, name: str) -> None:
         self.executor, self.tokenizer, self.name = executor, tokenizer, name

@@ -33,7 +33,7 @@ class Sizes:
     batch: int = 8
 
 
-SIZES: dict[Size, Sizes] = {"quick": Sizes(2, 16, 0, 0), "full": Sizes(25, 32, 20, 5)}
+SIZES: dict[Size, Sizes] = {"quick": Sizes(2, 12, 0, 0), "full": Sizes(25, 32, 20, 5)}
 
 
 def run(size: Size) -> Evidence:

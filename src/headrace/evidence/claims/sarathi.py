@@ -74,7 +74,7 @@ class PrefillFirst(Scheduler):
 
 def run(size: Size) -> Evidence:
     with Stage.tiny() as tiny:
-        same = same_tokens(tiny, Random(3), 12 if size == "quick" else 60, (1, 7, 48, 200), tiny.name)
+        same = same_tokens(tiny, Random(3), 6 if size == "quick" else 60, (1, 7, 48, 200), tiny.name)
         chunked, whole = mixed(tiny, TINY_LOAD, Random(1), True), mixed(tiny, TINY_LOAD, Random(1), False)
     counted = counters(chunked, TINY_LOAD)
     stall = _stall_clause([chunked], [whole], TINY_LOAD, None)
