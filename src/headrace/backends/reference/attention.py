@@ -124,7 +124,7 @@ class PagedAttention:
         q_xqd = _spread(q_thd, group, tiles, att)
         scores = self._score(op, group, q_xqd)
         _mask(scores, group, att)
-        greatest = scores.amax(dim=(0, 2)).clamp_min_(_LOWEST)
+        greatest = scores.amax(dim=0).amax(dim=1).clamp_min_(_LOWEST)
         scores.sub_(greatest.unsqueeze(1))
         for piece in scores.view(-1).split(PIECE):
             piece.exp_()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from headrace.backends.reference.attention import QUERY_TILE, PagedAttention, Sizes, arena_floats
+from headrace.backends.reference.attention import PagedAttention, arena_floats
 from headrace.backends.reference.interpreter import Interpreter
 from headrace.backends.reference.pages import Pages
 from headrace.backends.reference.rotary import RotaryTables, distinct_ropes, table_bytes
@@ -146,6 +146,3 @@ def _expert_bytes(spec: ModelSpec, rows: int, tile: int) -> int:
 def _profile(dtype: str, row_tile: int | None) -> str:
     rows = "any-rows" if row_tile is None else f"rows{row_tile}"
     return f"torch-{dtype}/{rows}/blocks{PAGE_TOKENS}"
-
-
-__all__ = ["QUERY_TILE", "ROW_TILE", "ReferenceExecutor", "Sizes", "workspace_bytes"]
