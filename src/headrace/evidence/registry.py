@@ -13,10 +13,8 @@ from pathlib import Path
 from headrace.evidence import claims as claims_package
 from headrace.evidence.machine import commit_of, describe_machine, today
 from headrace.evidence.systems import GRADE_CHECK, State, System
-from headrace.spec.claim import Check, Claim, Clause, Evidence, Size
+from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError, InvalidRequest
-
-_REACHED: dict[Check, State] = {"exact": "exact", "effect": "effect", "modelled": "modelled"}
 
 
 @cache
@@ -101,7 +99,7 @@ def derive_state(system: System, evidence: Evidence | None) -> State:
         mine = [c for c in evidence.clauses if (c.check if c.check in listed else listed[-1]) == check]
         if not mine or any(clause.status != "passed" for clause in mine):
             return state
-        state = _REACHED[check]
+        state = check
     return state
 
 

@@ -67,7 +67,7 @@ class Stage:
         from headrace.model.catalogue import resolve
         from headrace.model.loading import load_model
 
-        options = EngineOptions(step_tokens=step_tokens, state_memory=256, threads=threads, context=2048)
+        options = EngineOptions(step_tokens=step_tokens, state_memory=1024, threads=threads, context=2048)
         ledger = Ledger()
         loaded = load_model(resolve(model), ledger, options.context)
         limits = decide_limits(loaded.spec, options)
