@@ -17,4 +17,4 @@ class Label:
 
     @property
     def domain(self) -> str:
-        return self.principal if self.sharing is None else f"shared:{self.sharing}"
+        return f"principal:{self.principal}" if self.sharing is None else f"shared:{self.sharing}"
