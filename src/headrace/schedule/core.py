@@ -196,9 +196,10 @@ class Core:
         if self.options.encoder:
             limit = 0
         sequence.forget_state(limit, self.store)
-        gained = sequence.attach_prefix(limit, self.store) if self.options.prefix_cache else 0
+        if self.options.prefix_cache:
+            sequence.attach_prefix(limit, self.store)
         if work.cached_tokens is None:
-            work.cached_tokens = max(gained, sequence.computed)
+            work.cached_tokens = sequence.computed
         if self.options.prefix_cache and not self.options.encoder:
             full = len(sequence.tokens) // PAGE_TOKENS
             for key in sequence.chain(full)[sequence.computed // PAGE_TOKENS :]:
@@ -212,14 +213,10 @@ class Core:
         if not self.options.prefix_cache or not self.state.computing:
             return False
         full = min(work.wanted_from, len(sequence.tokens) - 1) // PAGE_TOKENS
-        start = len(sequence.pages) if sequence.pages else self._cached_pages(sequence, full)
-        return start < full and sequence.chain(full)[start] in self.state.computing
-
-    def _cached_pages(self, sequence: SequenceState, full: int) -> int:
-        for index, key in enumerate(sequence.chain(full)):
+        for key in sequence.chain(full)[sequence.computed // PAGE_TOKENS :]:
             if self.store.find(key) is None:
-                return index
-        return full
+                return key in self.state.computing
+        return False
 
     def _has_room(self, work: Work) -> bool:
         """Whether all known tokens of `work` and one page for each running sequence fit without preemption."""

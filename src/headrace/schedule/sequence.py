@@ -57,19 +57,20 @@ class SequenceState:
         del self.pages[keep:]
 
     def attach_prefix(self, limit: int, store: StateStore) -> int:
-        """Takes over cached pages of the longest known prefix of at most `limit` tokens; returns tokens gained."""
-        if self.pages:
-            return 0
-        found = []
-        for key in self.chain(limit // PAGE_TOKENS):
+        """Takes over the cached pages that continue its own full ones, up to `limit` tokens; returns tokens gained."""
+        first, found = self.computed // PAGE_TOKENS, []
+        for key in self.chain(limit // PAGE_TOKENS)[first:]:
             page = store.find(key)
             if page is None:
                 break
             found.append(page)
+        if not found:
+            return 0
         store.share(found)
-        self.pages = found
-        self.computed = len(found) * PAGE_TOKENS
-        return self.computed
+        store.release(self.pages[first:])
+        self.pages[first:] = found
+        before, self.computed = self.computed, len(self.pages) * PAGE_TOKENS
+        return self.computed - before
 
     def register_full_pages(self, before: int, store: StateStore) -> list[bytes]:
         """Makes the pages filled since `before` computed tokens findable; returns their keys."""
