@@ -141,8 +141,9 @@ class Core:
     def admit(self) -> list[Work]:
         """Moves waiting work that fits to running, in order. Never takes pages from running work."""
         admitted = []
+        most = min(self.options.running, self.options.step_tokens, self.options.logit_rows)
         for work in list(self.state.waiting):
-            if len(self.state.running) >= min(self.options.running, self.options.step_tokens):
+            if len(self.state.running) >= most:
                 break
             if self._awaits_equal_prefix(work):
                 continue
