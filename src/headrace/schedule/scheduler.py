@@ -43,8 +43,8 @@ class Scheduler:
         copies: list[PageCopy] = []
         placed: set[Work] = set()
         tokens, logits = token_budget, self.logit_rows
-        oldest_first = sorted(state.running, key=lambda w: w.order)
-        for work in [w for w in oldest_first if w.decoding] + [w for w in oldest_first if not w.decoding]:
+        ranked = sorted(state.running, key=lambda w: w.rank)
+        for work in [w for w in ranked if w.decoding] + [w for w in ranked if not w.decoding]:
             if tokens <= 0 or work not in state.running:
                 continue
             count = self._span(work, tokens, logits)
@@ -72,7 +72,10 @@ class Scheduler:
         return count
 
     def _fit(self, state: ScheduleState, work: Work, count: int, placed: set[Work]) -> int:
-        """The tokens of `count` for which pages can be had, after idle and younger sequences gave up theirs."""
+        """The tokens of `count` for which pages can be had, after idle and younger sequences gave up theirs.
+
+        A decode that finds none is itself preempted: a running decode is never skipped.
+        """
         sequence, store = work.sequence, state.store
 
         def short() -> int:
@@ -82,16 +85,23 @@ class Scheduler:
             if self._reclaim(state):
                 state.reclaimed += 1
                 continue
-            victim = max(
-                (w for w in state.running if w not in placed and w is not work), key=lambda w: w.order, default=None
-            )
-            if victim is not None and victim.order > work.order:
+            victim = self._victim(state, work, placed)
+            if victim is not None:
                 preempt(state, victim)
+            elif work.decoding and not sequence.pinned:
+                preempt(state, work)  # standing still, it would hold pages that older work may need
+                return 0
             elif self.whole_rows:
                 return 0
             else:
                 count = min(count - 1, self._room(state, sequence))
         return max(count, 0)
+
+    @staticmethod
+    def _victim(state: ScheduleState, work: Work, placed: set[Work]) -> Work | None:
+        """The youngest work that ranks below `work` and has no row yet; never a pinned one."""
+        ranked = (w for w in state.running if w not in placed and not w.sequence.pinned and w.rank > work.rank)
+        return max(ranked, key=lambda w: w.order, default=None)
 
     @staticmethod
     def _room(state: ScheduleState, sequence: SequenceState) -> int:

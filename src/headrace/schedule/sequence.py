@@ -129,6 +129,11 @@ class Work:
     cached_tokens: int | None = None
 
     @property
+    def rank(self) -> tuple[bool, int]:
+        """Who gets pages first: pinned sequences, then older work."""
+        return not self.sequence.pinned, self.order
+
+    @property
     def remaining(self) -> int:
         """Tokens to compute before the output of the last one is there."""
         return len(self.sequence.tokens) - self.sequence.computed
