@@ -50,7 +50,7 @@ class Core:
     # -- sequences ---------------------------------------------------------------------------------
 
     def open(self, id: int, tokens: list[int], label: Label, variant: str, pinned: bool = False) -> SequenceState:
-        """Raises PagesExhausted when a pinned sequence would leave less than half of the pages to others."""
+        """Raises PagesExhausted when a pinned sequence would leave too few pages: half, or what work under way needs."""
         sequence = SequenceState(id, tokens, label, variant, pinned)
         self._check_pins(sequence, len(tokens))
         return self._add(sequence)
@@ -251,4 +251,10 @@ class Core:
             raise PagesExhausted(
                 f"Pinned sequences would hold {total} of {self.options.pages} pages, more than half; "
                 f"drop one or start with more --state-memory."
+            )
+        largest = max((pages_for(w.most) for w in self._works.values() if not w.sequence.pinned), default=0)
+        if total + largest > self.options.pages:
+            raise PagesExhausted(
+                f"Pinned sequences would hold {total} of {self.options.pages} pages, but a request under way may need "
+                f"{largest}; wait until it ends or start with more --state-memory."
             )
