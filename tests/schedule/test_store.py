@@ -202,8 +202,6 @@ def test_a_prefix_continues_the_pages_a_sequence_has() -> None:
     assert sequence.pages[0] == own[0] and store.references(own[1]) == 0
 
 
-
-
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 8), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7), st.integers(0, 40)), max_size=60))
 def test_any_history_is_accounted_for_exactly(total: int, history: list[tuple[int, int, int]]) -> None:
