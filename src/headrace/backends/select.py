@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 from headrace.spec.errors import UnsupportedModel
@@ -18,6 +19,8 @@ def make_executor(
         raise UnsupportedModel(f"There is no backend {backend!r}; choose auto or reference.")
     if find_spec("torch") is None:
         raise UnsupportedModel("The reference backend needs torch; install it with: pip install 'headrace[torch]'.")
+    # Threads that spin at a barrier stall for whole time slices when another process takes a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from headrace.backends.reference.executor import ReferenceExecutor
 
     return ReferenceExecutor(spec, weights, limits, ledger, dtype=dtype, threads=threads)

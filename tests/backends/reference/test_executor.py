@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from backends.reference.twins import ENCODER, MODELS, RandomStore, decoder, draw, executor, row, submit
-from headrace.backends.reference.executor import ReferenceExecutor, longest, workspace_bytes
+from headrace.backends.reference.executor import ROW_TILE, ReferenceExecutor, longest, workspace_bytes
 from headrace.backends.reference.pages import state_bytes
 from headrace.model.tensor import Tensor
 from headrace.spec.batch import Batch, PageCopy, Row
@@ -100,7 +100,7 @@ def test_ledger_by_formula(name: str, dtype: str) -> None:
     assert ledger.by_tag() == {
         "weights": size * values,
         "state": 41 * sum(page),
-        "workspace": workspace_bytes(compile_program(spec), limits, getattr(torch, _torch_name(dtype)), 32),
+        "workspace": workspace_bytes(compile_program(spec), limits, getattr(torch, _torch_name(dtype)), ROW_TILE),
     }
     assert sum(state_bytes(spec, limits.pages, size)) == 41 * sum(page)
     assert longest(limits) == 640

@@ -102,9 +102,7 @@ class PagedAttention:
         return [_group(part, op, step, null) for part in cut]
 
     def _fits(self, sizes: Sizes, blocks: int, tiles: int) -> bool:
-        return (
-            sizes.score * blocks * tiles <= self._scores.numel() and sizes.product * tiles <= self._products.numel()
-        )
+        return sizes.score * blocks * tiles <= self._scores.numel() and sizes.product * tiles <= self._products.numel()
 
     def attend(self, op: Attend, plan: list[Group], step: Step, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [tokens, heads * dim], k and v [tokens, kv heads * dim] -> [tokens, heads * dim]."""

@@ -21,8 +21,9 @@ from headrace.spec.ledger import Ledger, Reservation
 from headrace.spec.model import PAGE_TOKENS, ModelSpec
 from headrace.spec.program import Program, compile_program
 
-ROW_TILE = 32
-"""Rows of every matrix product. The same for one token as for a full batch, or their sums would differ."""
+ROW_TILE = 8
+"""Rows of every matrix product. The same for one token as for a full batch, or their sums would differ.
+Eight packed rows run at nine tenths of the speed of 32, and a lone token wastes seven rows, not 31."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class ReferenceExecutor:
         with torch.inference_mode():
             nbytes = workspace_bytes(program, self.limits, dtype, self.row_tile)
             self._held.append(self._ledger.reserve("workspace", "activations", nbytes))
-            weights, held = load_weights(store, program.operations, dtype, self._ledger)
+            weights, held = load_weights(store, program.operations, dtype, self._ledger, self.row_tile)
             self._held += held
             self._pages = Pages(self.spec, self.limits.pages, dtype, self._ledger)
             self._held += self._pages.held

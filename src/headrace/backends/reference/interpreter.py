@@ -7,7 +7,6 @@ Attend, Keep and Expert need the whole batch and stand between the tiled spans.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
@@ -18,6 +17,7 @@ from headrace.backends.reference.attention import Group, PagedAttention
 from headrace.backends.reference.operations import Frame, experts, run_operation
 from headrace.backends.reference.rotary import RotaryTables
 from headrace.backends.reference.step import Step, padded_count
+from headrace.backends.reference.weights import Weights
 from headrace.spec.executor import StepResult
 from headrace.spec.model import Attention
 from headrace.spec.program import Attend, Expert, Keep, Operation, Program
@@ -32,7 +32,7 @@ class Interpreter:
     def __init__(
         self,
         program: Program,
-        weights: Mapping[str, Tensor],
+        weights: Weights,
         tables: RotaryTables,
         attention: PagedAttention,
         logits: Tensor | None,

@@ -6,7 +6,7 @@ run's type. Attention is not here: the paged form is in `attention`, the dense o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headrace.backends.reference.rotary import RotaryTables
+from headrace.backends.reference.weights import Matrix, PackedMatrix, Weights, matrix
 from headrace.spec.model import Rope
 from headrace.spec.program import Activate, Add, Embed, Expert, Head, Matmul, Normalize, Operation, Rotate, Route
 
@@ -60,7 +61,7 @@ def activation(name: str, x: Tensor) -> Tensor:
     return pointwise(_ACTIVATIONS[name], x.float()).to(x.dtype)
 
 
-def embed(op: Embed, weights: Mapping[str, Tensor], tokens_t: Tensor, positions_t: Tensor) -> Tensor:
+def embed(op: Embed, weights: Weights, tokens_t: Tensor, positions_t: Tensor) -> Tensor:
     x = F.embedding(tokens_t, weights[op.table])
     if op.scale != 1.0:
         x = x * op.scale
@@ -71,7 +72,7 @@ def embed(op: Embed, weights: Mapping[str, Tensor], tokens_t: Tensor, positions_
     return x
 
 
-def normalize(op: Normalize, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+def normalize(op: Normalize, x: Tensor, weights: Weights) -> Tensor:
     """RMSNorm (arXiv 1910.07467) or LayerNorm (1607.06450) over each of `op.parts` parts of a row."""
     gain, shape = weights[op.gain], x.shape
     bias = None if op.bias is None else weights[op.bias].float()
@@ -85,8 +86,8 @@ def normalize(op: Normalize, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor
     return y.view(shape).to(x.dtype)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y = x @ weight.t()
+def linear(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
+    y = weight(x) if isinstance(weight, PackedMatrix) else x @ weight.t()
     return y if bias is None else y + bias
 
 
@@ -99,7 +100,7 @@ def rotate(x: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
     return turned.view(x.shape).to(x.dtype)
 
 
-def route(op: Route, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+def route(op: Route, x: Tensor, weights: Weights) -> Tensor:
     """float32 [tokens, 2 * top_k]: the experts' numbers, then their weights; ties go to the lower number."""
     odds = torch.softmax((x @ weights[op.weight].t()).float(), dim=-1)
     top, index = torch.sort(odds, dim=-1, descending=True, stable=True)
@@ -109,7 +110,7 @@ def route(op: Route, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     return torch.cat((index.float(), top), dim=-1)
 
 
-def experts(op: Expert, x: Tensor, routes: Tensor, weights: Mapping[str, Tensor], row_tile: int | None) -> Tensor:
+def experts(op: Expert, x: Tensor, routes: Tensor, weights: Weights, row_tile: int | None) -> Tensor:
     """Rows grouped by expert, each group in tiles of `row_tile` rows; ranks are added in order."""
     top_k = op.mlp.top_k
     expert_of = routes[:, :top_k].long().reshape(-1)
@@ -133,17 +134,17 @@ def _padded(tile: Tensor, rows: int | None) -> Tensor:
     return tile if rows is None else F.pad(tile, (0, 0, 0, rows - tile.shape[0]))
 
 
-def _expert_mlp(op: Expert, x: Tensor, expert: int, weights: Mapping[str, Tensor]) -> Tensor:
+def _expert_mlp(op: Expert, x: Tensor, expert: int, weights: Weights) -> Tensor:
     hidden = activation(op.mlp.activation, x @ weights[op.gate][expert].t())
     if op.mlp.gated:
         hidden = hidden * (x @ weights[op.up][expert].t())
     return hidden @ weights[op.down][expert].t()
 
 
-def head(op: Head, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+def head(op: Head, x: Tensor, weights: Weights) -> Tensor:
     """float32 logits [tokens, vocab]."""
     bias = None if op.bias is None else weights[op.bias]
-    logits = linear(x, weights[op.weight], bias).float()
+    logits = linear(x, matrix(weights, op.weight), bias).float()
     if op.scale != 1.0:
         logits = logits * op.scale
     if op.softcap is not None:
@@ -152,26 +153,26 @@ def head(op: Head, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     return logits
 
 
-def run_operation(op: Operation, frame: Frame, weights: Mapping[str, Tensor], tables: RotaryTables) -> None:
+def run_operation(op: Operation, frame: Frame, weights: Weights, tables: RotaryTables) -> None:
     """Runs one operation that works on each row alone; its output replaces the buffer of that name."""
     name, value = _HANDLERS[type(op)](op, frame, weights, tables)
     frame.buffers[name] = value
 
 
-def _embed(op: Embed, frame: Frame, weights: Mapping[str, Tensor], _: RotaryTables) -> tuple[str, Tensor]:
+def _embed(op: Embed, frame: Frame, weights: Weights, _: RotaryTables) -> tuple[str, Tensor]:
     return op.out, embed(op, weights, frame.tokens_t, frame.positions_t)
 
 
-def _normalize(op: Normalize, frame: Frame, weights: Mapping[str, Tensor], _: RotaryTables) -> tuple[str, Tensor]:
+def _normalize(op: Normalize, frame: Frame, weights: Weights, _: RotaryTables) -> tuple[str, Tensor]:
     return op.out, normalize(op, frame.buffers[op.x], weights)
 
 
-def _matmul(op: Matmul, frame: Frame, weights: Mapping[str, Tensor], _: RotaryTables) -> tuple[str, Tensor]:
+def _matmul(op: Matmul, frame: Frame, weights: Weights, _: RotaryTables) -> tuple[str, Tensor]:
     bias = None if op.bias is None else weights[op.bias]
-    return op.out, linear(frame.buffers[op.x], weights[op.weight], bias)
+    return op.out, linear(frame.buffers[op.x], matrix(weights, op.weight), bias)
 
 
-def _rotate(op: Rotate, frame: Frame, _: Mapping[str, Tensor], tables: RotaryTables) -> tuple[str, Tensor]:
+def _rotate(op: Rotate, frame: Frame, _: Weights, tables: RotaryTables) -> tuple[str, Tensor]:
     return op.x, rotate(frame.buffers[op.x], op.heads, *frame.rotation(op.rope, tables))
 
 
@@ -180,7 +181,7 @@ def _activate(op: Activate, frame: Frame, *_: object) -> tuple[str, Tensor]:
     return op.out, y if op.up is None else y * frame.buffers[op.up]
 
 
-def _route(op: Route, frame: Frame, weights: Mapping[str, Tensor], _: RotaryTables) -> tuple[str, Tensor]:
+def _route(op: Route, frame: Frame, weights: Weights, _: RotaryTables) -> tuple[str, Tensor]:
     return op.out, route(op, frame.buffers[op.x], weights)
 
 
@@ -188,7 +189,7 @@ def _add(op: Add, frame: Frame, *_: object) -> tuple[str, Tensor]:
     return op.out, frame.buffers[op.x] + frame.buffers[op.y]
 
 
-def _head(op: Head, frame: Frame, weights: Mapping[str, Tensor], _: RotaryTables) -> tuple[str, Tensor]:
+def _head(op: Head, frame: Frame, weights: Weights, _: RotaryTables) -> tuple[str, Tensor]:
     return op.out, head(op, frame.buffers[op.x], weights)
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from headrace.backends.reference.attention import QUERY_TILE
-from headrace.backends.reference.operations import activation, normalize
+from headrace.backends.reference.operations import activation, linear, normalize
+from headrace.backends.reference.weights import Matrix, Weights, matrix
 from headrace.spec.model import PAGE_TOKENS, Attention
 from headrace.spec.program import Activate, Expert, Head, Matmul, Normalize, Operation, Program, Route
 
 ODD_COUNTS = (1, 3, 31)
 
 
-def rows_independent(program: Program, weights: Mapping[str, Tensor], row_tile: int | None) -> bool:
+def rows_independent(program: Program, weights: Weights, row_tile: int | None) -> bool:
     """True where every matrix shape of the program gave equal bits in every slot and company tried.
 
     With `row_tile` None row counts vary, so different counts are compared instead.
@@ -28,7 +29,7 @@ def rows_independent(program: Program, weights: Mapping[str, Tensor], row_tile: 
     return products and mapped and all(_attention_independent(att, generator) for att in attentions)
 
 
-def _distinct_weights(program: Program, weights: Mapping[str, Tensor]) -> Iterator[Tensor]:
+def _distinct_weights(program: Program, weights: Weights) -> Iterator[Matrix]:
     seen = set()
     for op in program.operations:
         for weight in _matrices(op, weights):
@@ -37,17 +38,17 @@ def _distinct_weights(program: Program, weights: Mapping[str, Tensor]) -> Iterat
                 yield weight
 
 
-def _matrices(op: Operation, weights: Mapping[str, Tensor]) -> Iterable[Tensor]:
+def _matrices(op: Operation, weights: Weights) -> Iterable[Matrix]:
     if isinstance(op, Matmul | Head | Route):
-        return (weights[op.weight],)
+        return (weights[op.weight],) if isinstance(op, Route) else (matrix(weights, op.weight),)
     if isinstance(op, Expert):
         names = (op.gate, op.up, op.down) if op.mlp.gated else (op.gate, op.down)
         return tuple(weights[name][0] for name in names)
     return ()
 
 
-def _product_independent(weight: Tensor, row_tile: int | None, generator: torch.Generator) -> bool:
-    return _slots_equal(lambda x: x @ weight.t(), weight.shape[1], weight.dtype, row_tile, generator)
+def _product_independent(weight: Matrix, row_tile: int | None, generator: torch.Generator) -> bool:
+    return _slots_equal(lambda x: linear(x, weight), weight.shape[1], weight.dtype, row_tile, generator)
 
 
 def _slots_equal(
@@ -70,11 +71,9 @@ def _slots_equal(
     return torch.equal(function(alone)[rows - 1], y[0])
 
 
-def _maps(
-    program: Program, weights: Mapping[str, Tensor]
-) -> Iterator[tuple[Callable[[Tensor], Tensor], int, torch.dtype]]:
+def _maps(program: Program, weights: Weights) -> Iterator[tuple[Callable[[Tensor], Tensor], int, torch.dtype]]:
     """Norms and activations, one of each kind and width."""
-    dtype, seen = next(iter(weights.values())).dtype, set[object]()
+    dtype, seen = next(value.dtype for value in weights.values()), set[object]()
     for op in program.operations:
         if isinstance(op, Normalize):
             width = weights[op.gain].shape[0] * op.parts
@@ -90,7 +89,7 @@ def _maps(
             yield function, width, dtype
 
 
-def _normalized(op: Normalize, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+def _normalized(op: Normalize, weights: Weights, x: Tensor) -> Tensor:
     return normalize(op, x, weights)
 
 
