@@ -20,9 +20,12 @@ _BLOCKS = (
 _WORDS = (
     "the The HELLO world's don't I'LL we've Straße naïve café 東京 안녕하세요 привет мир مرحبا שלום नमस्ते สวัสดี γειά "
     "12345 3.14159 1,000,000 ٣٤٥ ½ x² def f(x): return {x:>10} self.__init__ https://example.org/a?b=c&d=%20 foo_bar "
-    "camelCase HTTPServer <b>bold</b> \\n \\t ### --- ... !!! ?! \"quoted\" 'single' 👩‍👩‍👧‍👦 🇫🇷 🏳️‍🌈 👍🏽 ❤️ é e\u0301 ﬁ Ⅷ"
+    "camelCase HTTPServer <b>bold</b> \\n \\t ### --- ... !!! ?! \"quoted\" 'single' 👩‍👩‍👧‍👦 🇫🇷 🏳️‍🌈 "
+    "👍🏽 ❤️ é e\u0301 ﬁ Ⅷ"
 ).split()
-_SPACES = (" ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n", "\u00a0", "\u3000", "\u200b", "\u2028", "\x0b", "\x85", "    ")
+_SPACES = (
+    " ", "  ", "   ", "    ", "\n", "\n\n", "\r\n", "\t", " \n", "\u00a0", "\u3000", "\u200b", "\u2028", "\x0b", "\x85",
+)  # fmt: skip
 _CONTROL = tuple(map(chr, [*range(1, 32), 127, *range(0x80, 0xA0), 0xAD, 0x200D, 0xFEFF, 0xFFFD]))
 
 

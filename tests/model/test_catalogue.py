@@ -133,8 +133,14 @@ def test_two_processes_may_pull_the_same(index: Path) -> None:
     assert leftovers() == ["tiny"]
 
 
+def test_the_name_of_a_pulled_file_is_its_catalogue_name(index: Path) -> None:
+    path = pull("tiny")
+    assert catalogue.name_of(path) == catalogue.name_of(path.parent) == "tiny"
+    assert catalogue.name_of(index / "other.gguf") is None
+
+
 def test_names_that_nothing_knows(index: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="No model is called 'nope'; .*tiny"):
+    with pytest.raises(ModelFileError, match=r"No model is called 'nope'; .*tiny"):
         resolve("nope")
     with pytest.raises(ModelFileError, match="run `headrace pull tiny`"):
         resolve("tiny", pull=False)

@@ -164,6 +164,12 @@ def find_local(name: str) -> LocalModel | None:
     return _local(models_folder() / _folder_name(name))
 
 
+def name_of(path: Path) -> str | None:
+    """The name under which a file or folder was pulled; None for any other path."""
+    local = _local(path if path.is_dir() else path.parent)
+    return local.name if local is not None and local.path in (path, path / local.path.name) else None
+
+
 def resolve(name_or_path: str, progress: Progress | None = None, pull: bool = True) -> Path:
     """The path of a model file or folder, pulled first where it is only a name.
 

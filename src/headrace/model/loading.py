@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headrace.model.catalogue import name_of
 from headrace.model.config import Config, gguf_config
 from headrace.model.families import by_architecture, by_model_type
 from headrace.model.folder import Folder, read_folder
@@ -45,7 +46,10 @@ class ResidentStore(WeightStore):
 
 @dataclass(slots=True)
 class LoadedModel:
-    """`weight_types`: stored kind -> number of tensors of the file. `file_bytes`: size of the mapped files."""
+    """`name`: that of the catalogue, or of the file or folder.
+
+    `weight_types`: stored kind -> number of tensors. `file_bytes`: size of the mapped files.
+    """
 
     spec: ModelSpec
     weights: WeightStore
@@ -79,7 +83,7 @@ def _load_gguf(path: Path, ledger: Ledger, context: int | None) -> LoadedModel:
     spec = family.build(gguf_config(file, context))
     weights = canonical(spec, family.gguf, file.tensors, _ignored(_IGNORED_GGUF, spec, "output.weight"), path.name)
     tokenizer = Tokenizer.from_gguf(file)
-    name = str(file.metadata.get("general.name") or path.stem)
+    name = name_of(path) or path.stem
     ledger.map_file(path.name, file.size)
     return _loaded(spec, weights, tokenizer, name, path, file.tensors, file.size)
 
@@ -97,7 +101,8 @@ def _load_folder(path: Path, ledger: Ledger, context: int | None) -> LoadedModel
     for name, size in folder.files:
         ledger.map_file(name, size)
     size = sum(size for _, size in folder.files)
-    return _loaded(spec, weights, tokenizer, path.resolve().name, path, tensors, size)
+    name = name_of(path) or path.resolve().name
+    return _loaded(spec, weights, tokenizer, name, path, tensors, size)
 
 
 def _dropped(family: Any) -> set[str]:
