@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from headrace.schedule.sequence import SequenceState
 from headrace.schedule.store import StateStore, page_key, pages_for, root_key
 from headrace.spec.labels import Label
-from headrace.spec.model import PAGE_TOKENS
 
 LABEL = Label("a")
 

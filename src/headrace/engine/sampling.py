@@ -39,9 +39,13 @@ class NoiseKey:
         """Gumbel noise of the tokens `ids` [n] at a position: [n] float64. Philox 4x64 (Salmon et al., SC 2011)."""
         path = struct.pack(f"<Q{len(self.path)}q", self.seed & (2**64 - 1), *self.path)
         key = np.frombuffer(hashlib.sha256(path).digest()[:16], dtype=np.uint64)
-        raw = np.random.Philox(key=key, counter=[0, position, 0, 0]).random_raw(vocab)[ids]
-        uniform = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-        return -np.log(-np.log(uniform))
+        return gumbel(np.random.Philox(key=key, counter=[0, position, 0, 0]).random_raw(vocab)[ids])
+
+
+def gumbel(raw: np.ndarray) -> np.ndarray:
+    """Gumbel values of random bits [n] uint64: finite, as 52 bits and a half never round to 0 or 1."""
+    uniform = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return -np.log(-np.log(uniform))
 
 
 def draw(logits: np.ndarray, sampling: Sampling, noise: NoiseKey, tokens: Sequence[int], prompt: int) -> int:
@@ -49,7 +53,9 @@ def draw(logits: np.ndarray, sampling: Sampling, noise: NoiseKey, tokens: Sequen
     logits = adjust(logits, sampling, tokens, prompt)
     if sampling.temperature == 0 or sampling.top_k == 1:
         return int(np.argmax(logits))
-    scaled = logits.astype(np.float64) / sampling.temperature
+    scaled = logits.astype(np.float64)
+    with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to minus infinity
+        scaled = (scaled - scaled.max()) / sampling.temperature
     ids = candidates(scaled, sampling)
     return int(ids[np.argmax(scaled[ids] + noise.gumbel(len(tokens), ids, len(logits)))])
 
