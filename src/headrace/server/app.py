@@ -1,0 +1,109 @@
+"""The HTTP application: its routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from headrace.server.chat import chat
+from headrace.server.completions import completions
+from headrace.server.config import ServerConfig
+from headrace.server.embeddings import embeddings
+from headrace.server.errors import ApiError, draining, error_response
+from headrace.server.openapi import document
+from headrace.server.replies import Health, ModelCard, ModelList
+from headrace.server.service import Context, Endpoint, Handler, Service, json_reply
+from headrace.server.tokens import detokenize, tokenize
+
+if TYPE_CHECKING:
+    from headrace.engine.engine import Engine
+
+
+def create_app(engine: Engine, config: ServerConfig | None = None, embedder: Engine | None = None) -> Starlette:
+    """The OpenAI-compatible application over `engine`; `embedder` answers /v1/embeddings where given.
+
+    Raises HeadraceError for a key file that cannot be used.
+    """
+    service = Service(engine, config or ServerConfig(), embedder)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        service.metrics.close()
+
+    async def unrouted(_: Request, error: Exception) -> Response:
+        response = error_response(error)
+        service.metrics.answered("other", response.status_code)
+        return response
+
+    app = Starlette(routes=_routes(service), lifespan=lifespan, exception_handlers={HTTPException: unrouted})
+    app.state.service = service
+    return app
+
+
+def _routes(service: Service) -> list[Route]:
+    specification = msgspec.json.encode(document(service.config))
+
+    async def openapi(_: Context) -> ASGIApp:
+        return Response(specification, media_type="application/json")
+
+    def get(path: str, handler: Handler, public: bool = False) -> Route:
+        return Route(path, Endpoint(service, handler, public), methods=["GET"])
+
+    def post(path: str, handler: Handler) -> Route:
+        return Route(path, Endpoint(service, handler), methods=["POST"])
+
+    return [
+        post("/v1/chat/completions", chat),
+        post("/v1/completions", completions),
+        post("/v1/embeddings", embeddings),
+        get("/v1/models", _models),
+        get("/v1/models/{model:path}", _model),
+        post("/tokenize", tokenize),
+        post("/detokenize", detokenize),
+        get("/health", _health, public=True),
+        get("/metrics", _metrics),
+        get("/openapi.json", openapi, public=True),
+        get("/", _pointer, public=True),
+    ]
+
+
+async def _models(context: Context) -> ASGIApp:
+    return json_reply(ModelList(_cards(context.service)))
+
+
+async def _model(context: Context) -> ASGIApp:
+    wanted = context.request.path_params["model"]
+    context.service.named(wanted, context.service.engine)
+    return json_reply(next(card for card in _cards(context.service) if card.id == wanted))
+
+
+def _cards(service: Service) -> list[ModelCard]:
+    return [ModelCard(name, service.created, engine.context) for name, engine in service.models().items()]
+
+
+async def _health(context: Context) -> ASGIApp:
+    service = context.service
+    if service.life.draining:
+        raise draining()
+    for engine in {service.engine, service.embedder}:
+        if reason := engine.healthy():
+            raise ApiError(503, f"The engine does not run ({reason}); restart the server.", code="unhealthy")
+    return json_reply(Health("ok", service.name))
+
+
+async def _metrics(context: Context) -> ASGIApp:
+    return Response(context.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _pointer(_: Context) -> ASGIApp:
+    return PlainTextResponse("Headrace. The API is under /v1; its description is /openapi.json.\n")

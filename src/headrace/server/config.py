@@ -1,0 +1,28 @@
+"""The server's one frozen configuration; the command line derives its flags from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How the server listens and what it refuses. `help` metadata is the flag's help text.
+
+    The length of the queue is the engine's (`EngineOptions.queue`).
+    """
+
+    host: str = _option("127.0.0.1", "Address to listen on; 0.0.0.0 opens the server to the network.")
+    port: int = _option(8000, "Port to listen on; 0 takes a free one.")
+    api_keys: str | None = _option(None, "File of `key principal` lines; without it everyone is `local`.")
+    model_name: str | None = _option(None, "Name under which the model is served (default: the model's own).")
+    max_request_bytes: int = _option(8 * 2**20, "Largest request body in bytes; a larger one is refused with 413.")
+    max_choices: int = _option(128, "Most choices of one request: its prompts times `n`.")
+    body_seconds: float = _option(30.0, "Longest wait for a request's body; then 408.")
+    request_seconds: float = _option(600.0, "Longest time one request may take; then 504.")
+    drain_seconds: float = _option(30.0, "After SIGTERM, how long accepted requests may finish.")

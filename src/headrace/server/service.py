@@ -1,0 +1,179 @@
+"""What every route shares: the engine, the keys, the metrics; and the shell that turns a handler into a route."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.server.config import ServerConfig
+from headrace.server.errors import ApiError, ClientGone, draining, error_response, to_api_error
+from headrace.server.keys import KeyRing
+from headrace.server.lifecycle import Job, Lifecycle
+from headrace.server.logprobs import TokenNames
+from headrace.server.metrics import Metrics
+from headrace.server.schema import decode
+from headrace.spec.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.engine.engine import Engine
+
+log = logging.getLogger("headrace.server")
+_Request = TypeVar("_Request", bound=msgspec.Struct)
+
+
+class Service:
+    """One served model, and perhaps a second one for embeddings."""
+
+    def __init__(self, engine: Engine, config: ServerConfig, embedder: Engine | None = None) -> None:
+        self.engine = engine
+        self.embedder = embedder or engine
+        self.config = config
+        self.keys = KeyRing.read(config.api_keys)
+        self.life = Lifecycle(config.request_seconds)
+        self.metrics = Metrics(engine)
+        self.created = int(time.time())
+        self._names: dict[str, TokenNames] = {}
+        self.name = config.model_name or engine.model_name
+
+    def names(self, engine: Engine) -> TokenNames:
+        """How `engine`'s tokens are shown; kept, because looking a token up costs."""
+        if engine.model_name not in self._names:
+            self._names[engine.model_name] = TokenNames(engine.tokenizer)
+        return self._names[engine.model_name]
+
+    def models(self) -> dict[str, Engine]:
+        """Served name -> engine."""
+        served = {self.name: self.engine}
+        if self.embedder is not self.engine:
+            served.setdefault(self.embedder.model_name, self.embedder)
+        return served
+
+    def named(self, model: str | None, default: Engine) -> tuple[str, Engine]:
+        """The served name and engine that a request means; raises ApiError 404."""
+        served = self.models()
+        if model is None:
+            return next(name for name, engine in served.items() if engine is default), default
+        if model not in served:
+            names = ", ".join(served)
+            raise ApiError(404, f"The model `{model}` is not served here; use {names}.", "model", "model_not_found")
+        return model, served[model]
+
+
+@dataclass(slots=True)
+class Context:
+    """One request on its way to a handler."""
+
+    service: Service
+    job: Job
+    request: Request
+    principal: str
+    body: bytes = b""
+
+    async def decoded(self, kind: type[_Request]) -> _Request:
+        return await decode(self.body, kind)
+
+
+Handler = Callable[[Context], Awaitable[ASGIApp]]
+
+
+class Endpoint:
+    """An ASGI app around `handler`: keys, drain, limits, disconnects, errors and the count of outcomes.
+
+    `public` routes need no key and answer while the server drains.
+    """
+
+    def __init__(self, service: Service, handler: Handler, public: bool = False) -> None:
+        self.service = service
+        self.handler = handler
+        self.public = public
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply = _Sent(send)
+        try:
+            await self._serve(scope, receive, reply)
+        except ClientGone as gone:
+            reply.status = gone.status
+        except Exception as error:
+            if not isinstance(error, HeadraceError):
+                log.exception("A request to %s failed.", scope["path"])
+            if not reply.status:
+                await error_response(error)(scope, receive, reply)
+            else:
+                reply.status = to_api_error(error).status
+        finally:
+            self.service.metrics.answered(_route(scope), reply.status)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service = self.service
+        request = Request(scope, receive)
+        if service.life.draining and not self.public:
+            raise draining()
+        principal = "" if self.public else service.keys.principal(request.headers.get("authorization"))
+        async with service.life.job() as job:
+            context = Context(service, job, request, principal)
+            if request.method == "POST":
+                context.body = await _read_body(request, receive, service.config)
+                job.watch(receive)
+            reply = await self.handler(context)
+            await reply(scope, receive, send)
+
+
+class _Sent:
+    """`send` that remembers the status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def json_reply(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _route(scope: Scope) -> str:
+    path: str = scope["path"]
+    return "/v1/models/{model}" if path.startswith("/v1/models/") else path
+
+
+async def _read_body(request: Request, receive: Receive, config: ServerConfig) -> bytes:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, f"The content type {kind!r} is not taken; send application/json.")
+    try:
+        async with asyncio.timeout(config.body_seconds):
+            return await _collect(receive, config.max_request_bytes)
+    except TimeoutError:
+        message = f"The body did not arrive within {config.body_seconds:g} seconds; send it faster."
+        raise ApiError(408, message, headers={"Connection": "close"}) from None
+
+
+async def _collect(receive: Receive, limit: int) -> bytes:
+    """Up to `limit` bytes. A longer body is read a while and thrown away, so that the client reads the refusal."""
+    body, size, more = bytearray(), 0, True
+    while more and size <= 4 * limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone()
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size <= limit:
+            body += chunk
+        more = message.get("more_body", False)
+    if size > limit:
+        text = f"The body is larger than the limit of {limit:,} bytes; send less."
+        raise ApiError(413, text, headers={"Connection": "close"})
+    return bytes(body)
