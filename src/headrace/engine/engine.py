@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
 import queue
-import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from headrace.engine.answer import Answer, Deliveries, Extension, Step
+from headrace.engine.answer import Answer, Deliveries, Extension
 from headrace.engine.sampling import NoiseKey, TokenLogprob
-from headrace.engine.sequence import SequenceHandle, combine_scores
+from headrace.engine.sequence import Mark, SequenceHandle, combine_scores
+from headrace.engine.surface import Surface
 from headrace.engine.tasks import Generation, GenerationOptions, Pool, Reading, Scoring, Task
 from headrace.engine.text import TextStream
 from headrace.schedule.core import Core, CoreOptions
 from headrace.schedule.sequence import Work
 from headrace.spec.batch import Batch
 from headrace.spec.errors import (
-    ContextExceeded,
     EngineStopped,
     HeadraceError,
     InvalidRequest,
     Overloaded,
     PagesExhausted,
-    UnsupportedModel,
 )
-from headrace.spec.events import EventLog, StepEvent
+from headrace.spec.events import StepEvent
 from headrace.spec.executor import Executor, StepResult
-from headrace.spec.labels import LOCAL, Label
+from headrace.spec.labels import Label
 from headrace.spec.ledger import Ledger
 from headrace.spec.model import PAGE_TOKENS
 from headrace.spec.options import EngineOptions
@@ -44,12 +40,11 @@ from headrace.spec.sampling import Sampling, Stop
 if TYPE_CHECKING:
     from headrace.model.tokenizer import Tokenizer
 
-Prompt: TypeAlias = "str | Sequence[int] | Sequence[Mapping[str, Any]]"
 Command: TypeAlias = Callable[[Core], None]
 
 
-class Engine:
-    """Runs one loaded model. `Engine.load` builds it; close it, or use it as a context manager."""
+class Engine(Surface):
+    """Runs one loaded model in this process. `Engine.load` builds it; close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -59,9 +54,10 @@ class Engine:
         ledger: Ledger | None = None,
         name: str = "model",
     ) -> None:
+        super().__init__()
         self.options = options or EngineOptions()
         self.spec, self.guarantees, self.tokenizer = executor.spec, executor.guarantees, tokenizer
-        self.ledger, self.events, self.model_name = ledger or Ledger(), EventLog(), name
+        self.ledger, self.model_name = ledger or Ledger(), name
         limits = executor.limits
         self.context = min(self.spec.context, limits.pages[0] * PAGE_TOKENS)
         self._executor = executor
@@ -78,7 +74,6 @@ class Engine:
             )
         )
         self._inbox: queue.SimpleQueue[tuple[Command, Future[None]]] = queue.SimpleQueue()
-        self._ids = itertools.count(1)
         self._deliveries = Deliveries()
         self._failure: str | None = None
         self._closing = self._stopped = False
@@ -104,59 +99,6 @@ class Engine:
         return load_engine(cls, model, options or EngineOptions(), progress)
 
     # -- for everyone ------------------------------------------------------------------------------
-
-    async def open(self, prompt: Prompt, **how: Any) -> SequenceHandle:
-        """`open_now` with the tokenising off the event loop."""
-        if isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Mapping)):
-            return await asyncio.to_thread(self.open_now, prompt, **how)
-        return self.open_now(prompt, **how)
-
-    def open_now(
-        self,
-        prompt: Prompt,
-        *,
-        principal: str = LOCAL,
-        sharing: str | None = None,
-        adapter: str | None = None,
-        seed: int | None = None,
-        sampling: Sampling | None = None,
-        pin: bool = False,
-    ) -> SequenceHandle:
-        """A new sequence: nothing runs until a verb needs it. `seed` None draws one (see `handle.seed`).
-
-        Raises InvalidRequest, ContextExceeded; UnsupportedModel for text without a tokenizer.
-        """
-        if adapter is not None:
-            raise InvalidRequest(f"Adapter {adapter!r} is not loaded; leave adapter out.", "adapter")
-        tokens = self.encode(prompt)
-        if not tokens:
-            raise InvalidRequest("The prompt is empty; give at least one token.", "prompt")
-        self._check_length(len(tokens))
-        seed = secrets.randbits(63) if seed is None else seed
-        handle = SequenceHandle(self, next(self._ids), tokens, len(tokens), seed, (0,), sampling or Sampling())
-        label, kept = Label(principal, sharing), list(tokens)
-        handle._failure = self._post(lambda core: _open(core, handle.id, kept, label, self._variant, pin))
-        if pin:
-            handle._failure.result()
-            handle._failure = None
-        return handle
-
-    async def extend_many(
-        self, sequences: Sequence[SequenceHandle], stop: Stop | None = None, sampling: Sampling | None = None
-    ) -> list[Step]:
-        """Extends a frontier together: one admission for all."""
-        extensions = [sequence.extend(stop, sampling) for sequence in sequences]
-        return [await extension for extension in extensions]
-
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of text, of chat messages (through the chat template), or the checked ids themselves."""
-        if isinstance(prompt, str):
-            return self._tokenizer().encode(prompt)
-        items = list(prompt)
-        if items and isinstance(items[0], Mapping):
-            tokenizer = self._tokenizer()
-            return tokenizer.encode(tokenizer.apply_chat(items), bos=False)  # type: ignore[arg-type]
-        return self._check_ids(items)  # type: ignore[arg-type]
 
     def stats(self) -> dict[str, int | float]:
         """Counters as of the last step; pages of idle handles count as used, cached ones do not."""
@@ -198,12 +140,6 @@ class Engine:
             self._thread.join()
             self._executor.close()
 
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     # -- for handles -------------------------------------------------------------------------------
 
     def _post(self, command: Command) -> Future[None]:
@@ -222,7 +158,7 @@ class Engine:
         ends = frozenset() if stop.ignore_eos else self._ends
         options = GenerationOptions(sampling, stop, noise, ends, handle.prompt_tokens, most)
         text = TextStream(self.tokenizer, stop.text, tokens, stop.include) if self.tokenizer else None
-        extension = Extension(lambda: self._cancel(handle.id))
+        extension = Extension(lambda: self._cancel(handle.id, extension))
         task = Generation(extension, self._deliveries, options, text, len(tokens))
         wanted = 0 if sampling.prompt_logprobs is not None else len(tokens) - 1
 
@@ -268,14 +204,24 @@ class Engine:
         self._post_task(start, task)
         return answer
 
-    def _fork(self, parent: SequenceHandle, tokens: list[int], path: tuple[int, ...]) -> SequenceHandle:
-        kid = SequenceHandle(self, next(self._ids), tokens, parent.prompt_tokens, parent.seed, path, parent.sampling)
+    def _create(self, handle: SequenceHandle, label: Label, pin: bool) -> None:
+        tokens = list(handle._tokens)
+        handle._failure = self._post(lambda core: _open(core, handle.id, tokens, label, self._variant, pin))
+        if pin:
+            handle._failure.result()
+            handle._failure = None
 
+    def _branch(self, parent: SequenceHandle, kid: SequenceHandle) -> None:
         def start(core: Core) -> None:
             core.fork(core.sequences[parent.id], kid.id)
 
         kid._failure = self._post(start)
-        return kid
+
+    def _append(self, handle: SequenceHandle, tokens: list[int]) -> None:
+        handle._failure = self._post(lambda core: core.sequences[handle.id].tokens.extend(tokens))
+
+    def _truncate(self, handle: SequenceHandle, mark: Mark, replay: bool) -> None:
+        handle._failure = self._post(lambda core: core.truncate(core.sequences[handle.id], mark.length))
 
     def _drop(self, handle: SequenceHandle) -> None:
         with contextlib.suppress(EngineStopped):
@@ -286,9 +232,15 @@ class Engine:
         if id in core.sequences:
             core.drop(core.sequences[id])
 
-    def _cancel(self, id: int) -> None:
+    def _cancel(self, id: int, extension: Extension) -> None:
+        """Ends this extend; one that has ended meanwhile is not mistaken for the sequence's next."""
+
+        def command(core: Core) -> None:
+            if not extension.done():
+                self._cancel_now(core, id)
+
         with contextlib.suppress(EngineStopped):
-            self._post(lambda core: self._cancel_now(core, id))
+            self._post(command)
 
     @staticmethod
     def _cancel_now(core: Core, id: int) -> None:
@@ -307,51 +259,10 @@ class Engine:
 
         self._post(command)
 
-    # -- checks ------------------------------------------------------------------------------------
-
-    def _check_length(self, length: int) -> None:
-        if length > self.context:
-            raise ContextExceeded(
-                f"The prompt has {length} tokens and the context is {self.context}; "
-                f"shorten the prompt or raise --context."
-            )
-
-    def _check_ids(self, ids: Sequence[int]) -> list[int]:
-        for token in ids:
-            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.spec.vocab:
-                raise InvalidRequest(
-                    f"Token id {token!r} is not in 0 … {self.spec.vocab - 1}; give ids of this model.", "prompt"
-                )
-        return list(ids)
-
-    def _check_generation(self, stop: Stop, sampling: Sampling) -> None:
-        if not self.spec.causal:
-            raise UnsupportedModel(f"{self.model_name} is an encoder and cannot generate; use it for embeddings.")
-        if stop.text:
-            self._tokenizer()
-        self._check_ids([*stop.token_ids, *sampling.logit_bias])
-
     def _check_queue(self) -> None:
         waiting = len(self._core.state.waiting) + self._inbox.qsize()
         if waiting >= self.options.queue:
             raise Overloaded(f"{waiting} requests wait already; try again in a moment or raise --queue.")
-
-    def _encode_piece(self, piece: str | Sequence[int]) -> list[int]:
-        if isinstance(piece, str):
-            return self._tokenizer().encode(piece, special=False, bos=False)
-        return self._check_ids(piece)
-
-    def _tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise UnsupportedModel(f"{self.model_name} has no tokenizer; send token ids instead of text.")
-        return self.tokenizer
-
-    def _hidden_index(self, what: str) -> int:
-        count = len(self.spec.layers) + 1
-        kind, _, number = what.partition(":")
-        if kind == "hidden" and number.lstrip("-").isdigit() and -count <= int(number) < count:
-            return int(number) % count
-        raise InvalidRequest(f"{what!r} cannot be read; ask for hidden:0 … hidden:{count - 1} or hidden:-1.", "what")
 
     # -- the loop ----------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from headrace.engine.answer import Step, Token
-from headrace.engine.engine import Engine, Prompt
+from headrace.engine.engine import Engine
+from headrace.engine.surface import Prompt
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 

@@ -35,7 +35,9 @@ def load_engine(
     loaded = load_model(path, ledger, options.context)
     ledger.reserve("runtime", "runtime reserve", RUNTIME_RESERVE)
     limits = decide_limits(loaded.spec, options)
-    executor = make_executor(options.backend, loaded.spec, loaded.weights, limits, ledger, options.dtype, options.threads)
+    executor = make_executor(
+        options.backend, loaded.spec, loaded.weights, limits, ledger, options.dtype, options.threads
+    )
     return cls(executor, loaded.tokenizer, options, ledger, loaded.name)
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headrace.engine.answer import Answer, Extension, Step, ready
+from headrace.engine.answer import Answer, Extension, ready
 from headrace.engine.sampling import NoiseKey, TokenLogprob
 from headrace.engine.tasks import Pool
-from headrace.spec.errors import ContextExceeded, HeadraceError, InvalidRequest, SequenceBusy, SequenceClosed
+from headrace.spec.errors import ContextExceeded, InvalidRequest, SequenceBusy, SequenceClosed
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class SequenceHandle:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Surface,
         id: int,
         tokens: list[int],
         prompt: int,
@@ -96,7 +96,7 @@ class SequenceHandle:
         ids = self._engine._encode_piece(tokens)
         self._engine._check_length(len(self._tokens) + len(ids))
         self._tokens += ids
-        self._failure = self._engine._post(lambda core: core.sequences[self.id].tokens.extend(ids))
+        self._engine._append(self, ids)
         return ready(None)
 
     def fork(self, count: int = 1) -> list[SequenceHandle]:
@@ -124,7 +124,7 @@ class SequenceHandle:
             self._branches += 1
             self._path = (*self._path[:-1], self._branches)
         del self._tokens[mark.length :]
-        self._failure = self._engine._post(lambda core: core.truncate(core.sequences[self.id], mark.length))
+        self._engine._truncate(self, mark, replay)
 
     def score(self, texts: Sequence[str | Sequence[int]]) -> Answer[list[list[float]]]:
         """Natural log-probabilities of every token of each continuation; leaves the sequence unchanged."""
@@ -187,11 +187,11 @@ class SequenceHandle:
 
 
 def _produced(extension: Extension) -> list[int]:
+    """Tokens of a finished extend; none where it failed, which whoever awaits it has been told."""
     try:
-        step: Step = extension.result(0)
-    except HeadraceError:
+        return extension.result(0).token_ids
+    except Exception:
         return []
-    return step.token_ids
 
 
 def combine_scores(parts: list[Answer[list[TokenLogprob]]], whole: Answer[list[list[float]]]) -> None:
