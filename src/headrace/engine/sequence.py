@@ -79,7 +79,7 @@ class SequenceHandle:
         """Generates until `stop`, the model's end token, or the context. Raises ContextExceeded, Overloaded."""
         self._ready()
         stop, sampling = stop or Stop(), sampling or self.sampling
-        wanted = self._engine.context - len(self._tokens) if stop.tokens is None else stop.tokens
+        wanted = self._engine.context if stop.tokens is None else stop.tokens
         if wanted > 0 and len(self._tokens) >= self._engine.context:
             raise ContextExceeded(
                 f"The sequence has {len(self._tokens)} tokens and the context is {self._engine.context}, "
