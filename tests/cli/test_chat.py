@@ -19,7 +19,7 @@ GREEDY = Sampling(temperature=0)
 
 @pytest.fixture(scope="module")
 def engine(smollm2: Path) -> Iterator[Engine]:
-    with Engine.load(smollm2, EngineOptions(threads=1, context=512)) as engine:
+    with Engine.load(smollm2, EngineOptions(threads=1, state_memory=24)) as engine:
         yield engine
 
 
@@ -37,6 +37,7 @@ def test_turns_extend_the_sequence_and_hold_the_templates_tokens(engine: Engine)
     rendered = engine.tokenizer.apply_chat(talk.messages[:3]) + talk.messages[3]["content"]
     assert engine.tokenizer.decode(first.tokens, skip_special=False).removesuffix("<|im_end|>") == rendered
     talk.reset()
+    engine.check()
     assert engine.stats()["open_sequences"] == 0
 
 
@@ -70,7 +71,7 @@ def test_a_turn_that_fails_leaves_the_conversation_as_it_was(engine: Engine) -> 
     talk.ask("What is the capital of France?", silent)
     kept = list(talk.messages)
     with pytest.raises(ContextExceeded):
-        talk.ask("word " * 600, silent)
+        talk.ask("word " * 800, silent)
     assert talk.messages == kept
     assert talk.ask("And of Italy?", silent).text
     assert len(talk.messages) == 4

@@ -60,9 +60,7 @@ def test_a_defect_is_not_dressed_up_as_an_error() -> None:
     ],
 )
 def test_a_wrong_argument_is_one_sentence(words: tuple[str, ...], hint: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "headrace.cli", *words], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-m", "headrace.cli", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert hint in done.stderr

@@ -78,3 +78,15 @@ def test_interrupt_ends_the_answer_cleanly(smollm2: Path) -> None:
     assert first and rest.endswith("\n")
     assert "Traceback" not in complaints
     assert "cancelled" in complaints.splitlines()[-1]
+
+
+def test_models_and_pull_name_the_file(headrace, smollm2: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(headrace("models", "--json").stdout)}
+    row = rows["smollm2-135m"]
+    assert (row["state"], row["licence"], row["path"]) == ("here", "Apache-2.0", str(smollm2))
+    assert row["bytes"] == smollm2.stat().st_size
+    assert rows.keys() >= {"smollm2-135m", "minilm-l6"}
+    table = headrace("models").stdout
+    assert all(name in table for name in rows)
+    pulled = json.loads(headrace("pull", "smollm2-135m", "--json").stdout)
+    assert pulled["path"] == headrace("pull", "smollm2-135m").stdout.strip() == str(smollm2)

@@ -62,7 +62,7 @@ def run(claim: ClaimId, size: Size = "quick", save: Save = False, json: Json = F
 
 
 def show(evidence: Evidence) -> None:
-    cells = [(c.status, c.check, c.text, c.figure) for c in evidence.clauses]
+    cells: list[tuple[str, ...]] = [(c.status, c.check, c.text, c.figure) for c in evidence.clauses]
     mutant = evidence.null_run
     cells.append((mutant.status, "mutant", mutant.text, mutant.figure))
     print_table(("outcome", "check", "clause", "figure"), cells)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,7 +31,14 @@ def serve(
     with ExitStack() as stack:
         engine = stack.enter_context(g.loaded_engine(model, options))
         encoder = stack.enter_context(g.loaded_engine(embedder, options)) if embedder else None
-        name = server.model_name or engine.model_name
-        code = serve_http(engine, server, encoder, ready=lambda url: note(f"{name} answers at {url}/v1"))
+        name = server.model_name or served_name(model, engine.model_name)
+        code = serve_http(
+            engine, replace(server, model_name=name), encoder, ready=lambda url: note(f"{name} answers at {url}/v1")
+        )
     if code:
         raise typer.Exit(code)
+
+
+def served_name(asked: str, own: str) -> str:
+    """A model asked for by name is served under that name, one given by its path under its own."""
+    return own if Path(asked).expanduser().exists() else asked
