@@ -13,6 +13,12 @@ def judged(text: str, holds: bool, figure: str, check: Check = "exact") -> Claus
     return Clause(text, "passed" if holds else "failed", figure, check)
 
 
+def both(one: Clause, other: Clause) -> Clause:
+    """The same clause on two stages: it holds when it holds on both."""
+    holds = one.status == other.status == "passed"
+    return Clause(one.text, "passed" if holds else "failed", f"{one.figure}; {other.figure}", one.check)
+
+
 def left_open(text: str, why: str, check: Check = "effect") -> Clause:
     return Clause(text, "open", why, check)
 

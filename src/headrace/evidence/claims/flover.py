@@ -33,7 +33,7 @@ class Sizes:
     batch: int = 16
 
 
-SIZES: dict[Size, Sizes] = {"quick": Sizes(2, 12, 0, 0), "full": Sizes(25, 32, 12, 4)}
+SIZES: dict[Size, Sizes] = {"quick": Sizes(2, 12, 0, 0), "full": Sizes(12, 32, 8, 9)}
 
 
 def run(size: Size) -> Evidence:
@@ -147,7 +147,7 @@ def _on_the_real_model(exact: list[Clause], sizes: Sizes) -> tuple[list[Clause],
     return [first, *exact[1:]], effects, numbers
 
 
-def measure(stage: Stage, size: Size, rounds: int, batch: int, count: int = 10) -> tuple[list[Clause], dict]:
+def measure(stage: Stage, size: Size, rounds: int, batch: int, count: int = 8) -> tuple[list[Clause], dict]:
     """Ratios of throughput and latency, the three ways in alternation within each round, on fresh requests."""
     ratios: dict[str, list[float]] = {name: [] for name in ("static_t", "static_l", "instances_t", "instances_l")}
     with Stage.for_size(size, threads=1) as second, stage.engine() as shared, second.engine() as other:
