@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from server.twin import wait_until
 
 from headrace.engine.engine import Engine
+from server.twin import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"prompt": "tell me a long story", "max_tokens": 450, "ignore_eos": True}
@@ -42,8 +42,13 @@ async def vanish(url: str, rng: random.Random, stream: bool) -> None:
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = json.dumps(LONG | {"stream": stream, "n": rng.choice([1, 2])}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    whole = head.encode() + body
+    lines = [
+        "POST /v1/completions HTTP/1.1",
+        "Host: x",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    whole = "\r\n".join([*lines, "", ""]).encode() + body
     kind = rng.randrange(4)
     writer.write(whole[: rng.randrange(len(whole))] if kind == 0 else whole)
     await writer.drain()
@@ -81,7 +86,10 @@ def test_500_vanishing_clients_leave_nothing(engine: Engine, url: str, figures: 
 def test_a_vanished_client_frees_its_pages_within_a_step(engine: Engine, url: str) -> None:
     """Nothing else runs: were the request not cancelled, steps would go on to its 450 tokens."""
     before = engine.stats()["steps"]
-    with httpx.Client() as client, client.stream("POST", f"{url}/v1/completions", json=LONG | {"stream": True}) as reply:
+    with (
+        httpx.Client() as client,
+        client.stream("POST", f"{url}/v1/completions", json=LONG | {"stream": True}) as reply,
+    ):
         lines = reply.iter_lines()
         for _ in range(3):
             next(lines)
@@ -128,19 +136,21 @@ def test_term_under_load_loses_nothing(twin: Path) -> None:
     results, under_way = asyncio.run(load())
     assert under_way, "the signal came after the load"
     for number, outcome in results:
-        assert outcome == "200 whole" if number < 16 else outcome in ("200 whole", "closed") or outcome.startswith("503")
+        assert (
+            outcome == "200 whole" if number < 16 else outcome in ("200 whole", "closed") or outcome.startswith("503")
+        )
     assert process.wait(60) == 0
 
 
 def test_after_the_drain_limit_requests_are_ended_and_the_exit_is_clean(twin: Path) -> None:
     process, url = start(twin, drain=0)
     lines = []
-    with httpx.Client(timeout=60) as client:
-        with client.stream("POST", f"{url}/v1/completions", json=LONG | {"stream": True, "n": 8}) as reply:
-            for line in reply.iter_lines():
-                if not lines:
-                    process.send_signal(signal.SIGTERM)
-                lines.append(line)
+    body = LONG | {"stream": True, "n": 8}
+    with httpx.Client(timeout=60) as client, client.stream("POST", f"{url}/v1/completions", json=body) as reply:
+        for line in reply.iter_lines():
+            if not lines:
+                process.send_signal(signal.SIGTERM)
+            lines.append(line)
     assert '"code":"draining"' in "".join(lines) and "[DONE]" not in lines
     assert process.wait(60) == 0
 

@@ -136,11 +136,10 @@ def test_stop_strings_and_ids(client: openai.OpenAI) -> None:
 def test_logit_bias_and_penalties_count(client: openai.OpenAI) -> None:
     biased = client.completions.create(model="twin", prompt="x", max_tokens=5, temperature=0, logit_bias={"65": 100})
     assert biased.choices[0].text == biased.choices[0].text[0] * 5
-    other = client.completions.create(
-        model="twin", prompt="x", max_tokens=5, temperature=0, logit_bias={"65": 60}, frequency_penalty=2, presence_penalty=2,
-        extra_body={"repetition_penalty": 99.0},
-    )  # fmt: skip
-    assert other.choices[0].text != biased.choices[0].text
+    asked = dict(model="twin", prompt="x", max_tokens=60, seed=1, logit_bias={str(id): 50 for id in range(65, 75)})
+    plain = client.completions.create(**asked).choices[0].text
+    for penalty in ({"presence_penalty": 2}, {"frequency_penalty": 2}, {"extra_body": {"repetition_penalty": 2.0}}):
+        assert client.completions.create(**asked, **penalty).choices[0].text != plain, penalty
 
 
 def test_embeddings(client: openai.OpenAI, http) -> None:

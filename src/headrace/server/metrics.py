@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 from headrace.spec.events import StepEvent
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
     from headrace.engine.answer import Step
+    from headrace.engine.engine import Engine
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)

@@ -173,7 +173,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
 """Fields that could change the answer and are not supported: null, or one of these neutral values, passes."""
 
 _Request = TypeVar("_Request", bound=Struct)
-_PATH = re.compile(r"^(.*?) - at `\$\.?([^`]*)`$", re.DOTALL)
+_PATH = re.compile(r"^(.*?) - at (?:`key` in )?`\$\.?([^`]*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown field `(.*)`$", re.DOTALL)
 
 
