@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -141,6 +141,8 @@ class SequenceHandle:
         one, after the final norm.
         """
         self._ready()
+        if pool not in get_args(Pool):
+            raise InvalidRequest(f"pool {pool!r} is unknown; give one of {', '.join(get_args(Pool))}.", "pool")
         return self._engine._read(self, self._engine._hidden_index(what), pool)
 
     def drop(self) -> None:
