@@ -95,8 +95,8 @@ class SequenceHandle:
         self._ready()
         ids = self._engine._encode_piece(tokens)
         self._engine._check_length(len(self._tokens) + len(ids))
-        self._tokens += ids
         self._engine._append(self, ids)
+        self._tokens += ids
         return ready(None)
 
     def fork(self, count: int = 1) -> list[SequenceHandle]:
@@ -118,13 +118,13 @@ class SequenceHandle:
         self._ready()
         if mark.sequence != self.id or mark.length > len(self._tokens):
             raise InvalidRequest("The mark is not behind this sequence's end; take a mark of this sequence.", "mark")
+        self._engine._truncate(self, mark, replay)
         if replay:
             self._path, self._forks = (*self._path[:-1], mark.branch), mark.forks
         else:
             self._branches += 1
             self._path = (*self._path[:-1], self._branches)
         del self._tokens[mark.length :]
-        self._engine._truncate(self, mark, replay)
 
     def score(self, texts: Sequence[str | Sequence[int]]) -> Answer[list[list[float]]]:
         """Natural log-probabilities of every token of each continuation; leaves the sequence unchanged."""
