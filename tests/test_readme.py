@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from serving import running_server
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -117,14 +117,9 @@ def server(smollm2: Path) -> Iterator[str]:
         port = str(listener.getsockname()[1])
     words = command.code.replace("8000", port).split()
     words = [sys.executable, "-m", "headrace.cli", *words[1:]]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment(), cwd=ROOT) as process:
-        assert process.stderr is not None
-        with contextlib.suppress(StopIteration):
-            next(line for line in process.stderr if port in line)
-        assert process.poll() is None
+    with running_server(words) as url:
+        assert url == f"http://127.0.0.1:{port}/v1"
         yield port
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
 
 
 def test_server_and_its_clients_run(server: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace.cli.load import Lengths, Traffic, run_load
+from serving import running_server
 
 
 def test_offline_figures_come_from_the_steps(headrace, smollm2: Path) -> None:
@@ -35,11 +34,8 @@ def test_offline_figures_come_from_the_steps(headrace, smollm2: Path) -> None:
 def url(smollm2: Path) -> Iterator[str]:
     words = [sys.executable, "-m", "headrace.cli", "serve", str(smollm2), "--model-name", "tested"]
     words += ["--port", "0", "--threads", "1"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        yield next(line.split(" answers at ")[1].strip() for line in process.stderr if " answers at " in line)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+    with running_server(words) as url:
+        yield url
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
