@@ -46,7 +46,7 @@ class Step:
 
 
 class Answer(Generic[T]):
-    """A result to come. Cancelling the task that awaits it cancels the work."""
+    """A result to come. Cancelling the task that awaits or iterates it cancels the work."""
 
     def __init__(self, cancel: Callable[[], None] | None = None) -> None:
         self._future: Future[T] = Future()
@@ -122,7 +122,11 @@ class Extension(Answer[Step]):
             if finished:
                 self.result()
                 return
-            await woken.wait()
+            try:
+                await woken.wait()
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
 
     def pending(self) -> list[Token]:
         """Takes the tokens that have arrived and were not iterated yet."""
