@@ -50,7 +50,7 @@ class Core:
     # -- sequences ---------------------------------------------------------------------------------
 
     def open(self, id: int, tokens: list[int], label: Label, variant: str, pinned: bool = False) -> SequenceState:
-        """Raises PagesExhausted when a pinned sequence would leave too few pages: half, or what work under way needs."""
+        """Raises PagesExhausted when a pin would leave too few pages: half, or what work under way needs."""
         sequence = SequenceState(id, tokens, label, variant, pinned)
         self._check_pins(sequence, len(tokens))
         return self._add(sequence)
