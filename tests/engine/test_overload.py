@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ if not sys.platform.startswith("linux"):
 
 def overload(model: Path, requests: int) -> dict[str, Any]:
     script = Path(__file__).with_name("overload.py")
-    run = subprocess.run([sys.executable, str(script), str(model), str(requests)], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), str(model), str(requests)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     assert sum(found[key] for key in ("stop", "length", "cancelled", "refused")) == requests

@@ -301,11 +301,11 @@ class Engine(Surface):
         ran = time.perf_counter()
         before = len(core.works())
         drawn = self._accept(batch, result)
-        self._deliveries.send()
         finished = before - len(core.works())
         self._finished += finished
         counts = (len(admitted), finished, core.state.preempted - preempted, drawn, cached)
         self._log(batch, counts, (scheduled - began, ran - scheduled, time.perf_counter() - ran))
+        self._deliveries.send()
 
     def _accept(self, batch: Batch, result: StepResult) -> int:
         """Gives each row's output to its owner; a failure there fails that request alone. Returns tokens drawn."""

@@ -1,0 +1,196 @@
+"""What every engine offers, whether it runs in this process or in another: opening sequences and checking input."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+
+from headrace.engine.answer import Answer, Extension, Step
+from headrace.engine.sampling import NoiseKey
+from headrace.engine.sequence import Mark, SequenceHandle
+from headrace.engine.tasks import Pool
+from headrace.spec.errors import ContextExceeded, InvalidRequest, UnsupportedModel
+from headrace.spec.events import EventLog
+from headrace.spec.executor import Guarantees
+from headrace.spec.labels import LOCAL, Label
+from headrace.spec.ledger import Ledger
+from headrace.spec.model import ModelSpec
+from headrace.spec.options import EngineOptions
+from headrace.spec.sampling import Sampling, Stop
+
+if TYPE_CHECKING:
+    from headrace.model.tokenizer import Tokenizer
+
+Prompt: TypeAlias = "str | Sequence[int] | Sequence[Mapping[str, Any]]"
+
+
+class Surface(ABC):
+    """The public face of an engine. Subclasses run the verbs."""
+
+    spec: ModelSpec
+    guarantees: Guarantees
+    tokenizer: Tokenizer | None
+    options: EngineOptions
+    ledger: Ledger
+    model_name: str
+    context: int
+    """Tokens of the longest sequence."""
+
+    def __init__(self) -> None:
+        self.events = EventLog()
+        self._ids = itertools.count(1)
+
+    async def open(self, prompt: Prompt, **how: Any) -> SequenceHandle:
+        """`open_now` with the tokenising off the event loop."""
+        if isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Mapping)):
+            return await asyncio.to_thread(self.open_now, prompt, **how)
+        return self.open_now(prompt, **how)
+
+    def open_now(
+        self,
+        prompt: Prompt,
+        *,
+        principal: str = LOCAL,
+        sharing: str | None = None,
+        adapter: str | None = None,
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+        pin: bool = False,
+    ) -> SequenceHandle:
+        """A new sequence: nothing runs until a verb needs it. `seed` None draws one (see `handle.seed`).
+
+        Raises InvalidRequest, ContextExceeded; UnsupportedModel for text without a tokenizer.
+        """
+        if adapter is not None:
+            raise InvalidRequest(f"Adapter {adapter!r} is not loaded; leave adapter out.", "adapter")
+        tokens = self.encode(prompt)
+        if not tokens:
+            raise InvalidRequest("The prompt is empty; give at least one token.", "prompt")
+        self._check_length(len(tokens))
+        seed = secrets.randbits(63) if seed is None else seed
+        handle = SequenceHandle(self, next(self._ids), tokens, len(tokens), seed, (0,), sampling or Sampling())
+        self._create(handle, Label(principal, sharing), pin)
+        return handle
+
+    async def extend_many(
+        self, sequences: Sequence[SequenceHandle], stop: Stop | None = None, sampling: Sampling | None = None
+    ) -> list[Step]:
+        """Extends a frontier together: one admission for all."""
+        extensions = [sequence.extend(stop, sampling) for sequence in sequences]
+        return [await extension for extension in extensions]
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of text, of chat messages (through the chat template), or the checked ids themselves."""
+        if isinstance(prompt, str):
+            return self._tokenizer().encode(prompt)
+        items = list(prompt)
+        if items and isinstance(items[0], Mapping):
+            tokenizer = self._tokenizer()
+            return tokenizer.encode(tokenizer.apply_chat(items), bos=False)  # type: ignore[arg-type]
+        return self._check_ids(items)  # type: ignore[arg-type]
+
+    @abstractmethod
+    def stats(self) -> dict[str, int | float]:
+        """Counters as of the last step; pages of idle handles count as used, cached ones do not."""
+
+    @abstractmethod
+    def healthy(self) -> str | None:
+        """None while steps can run, else why they cannot."""
+
+    @abstractmethod
+    def clear_cache(self) -> None:
+        """Forgets all cached prefixes."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises AssertionError unless every page is accounted for exactly."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Fails what is open with EngineStopped and frees everything; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- what handles ask for ----------------------------------------------------------------------
+
+    @abstractmethod
+    def _create(self, handle: SequenceHandle, label: Label, pin: bool) -> None: ...
+
+    @abstractmethod
+    def _extend(
+        self, handle: SequenceHandle, tokens: list[int], stop: Stop, sampling: Sampling, noise: NoiseKey, most: int
+    ) -> Extension: ...
+
+    @abstractmethod
+    def _append(self, handle: SequenceHandle, tokens: list[int]) -> None: ...
+
+    @abstractmethod
+    def _truncate(self, handle: SequenceHandle, mark: Mark, replay: bool) -> None: ...
+
+    @abstractmethod
+    def _branch(self, parent: SequenceHandle, kid: SequenceHandle) -> None: ...
+
+    @abstractmethod
+    def _score(self, handle: SequenceHandle, length: int, pieces: list[list[int]]) -> Answer[list[list[float]]]: ...
+
+    @abstractmethod
+    def _read(self, handle: SequenceHandle, index: int, pool: Pool) -> Answer[np.ndarray]: ...
+
+    @abstractmethod
+    def _drop(self, handle: SequenceHandle) -> None: ...
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def _check_length(self, length: int) -> None:
+        if length > self.context:
+            raise ContextExceeded(
+                f"The prompt has {length} tokens and the context is {self.context}; "
+                f"shorten the prompt or raise --context."
+            )
+
+    def _check_ids(self, ids: Sequence[int]) -> list[int]:
+        for token in ids:
+            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.spec.vocab:
+                raise InvalidRequest(
+                    f"Token id {token!r} is not in 0 … {self.spec.vocab - 1}; give ids of this model.", "prompt"
+                )
+        return list(ids)
+
+    def _check_generation(self, stop: Stop, sampling: Sampling) -> None:
+        if not self.spec.causal:
+            raise UnsupportedModel(f"{self.model_name} is an encoder and cannot generate; use it for embeddings.")
+        if stop.text:
+            self._tokenizer()
+        self._check_ids([*stop.token_ids, *sampling.logit_bias])
+
+    def _encode_piece(self, piece: str | Sequence[int]) -> list[int]:
+        if isinstance(piece, str):
+            return self._tokenizer().encode(piece, special=False, bos=False)
+        return self._check_ids(piece)
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UnsupportedModel(f"{self.model_name} has no tokenizer; send token ids instead of text.")
+        return self.tokenizer
+
+    def _hidden_index(self, what: str) -> int:
+        count = len(self.spec.layers) + 1
+        kind, _, number = what.partition(":")
+        if kind == "hidden" and number.lstrip("-").isdigit() and -count <= int(number) < count:
+            return int(number) % count
+        raise InvalidRequest(f"{what!r} cannot be read; ask for hidden:0 … hidden:{count - 1} or hidden:-1.", "what")
+
+    def _fork(self, parent: SequenceHandle, tokens: list[int], path: tuple[int, ...]) -> SequenceHandle:
+        kid = SequenceHandle(self, next(self._ids), tokens, parent.prompt_tokens, parent.seed, path, parent.sampling)
+        self._branch(parent, kid)
+        return kid
