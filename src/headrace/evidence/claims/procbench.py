@@ -171,6 +171,6 @@ CLAIM = Claim(
     "Procedures with known states tell how far a model follows them; SmolLM2's accuracy falls with length.",
     "The oracle interpreter, which scores 100 %.",
     ("exact", "effect"),
-    "About 5 minutes on 2 cores for a full run; greedy answers with one solved example.",
+    "About 8 minutes on 2 busy cores for a full run; greedy answers after one solved example.",
     run,
 )
