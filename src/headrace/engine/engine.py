@@ -25,9 +25,9 @@ from headrace.spec.batch import Batch
 from headrace.spec.errors import (
     EngineStopped,
     HeadraceError,
-    InvalidRequest,
     Overloaded,
     PagesExhausted,
+    SequenceClosed,
 )
 from headrace.spec.events import StepEvent
 from headrace.spec.executor import Executor, StepResult
@@ -253,8 +253,8 @@ class Engine(Surface):
             try:
                 start(core)
             except KeyError:
-                task.fail(InvalidRequest("The sequence does not exist any more; open a new one."))
-            except HeadraceError as error:
+                task.fail(SequenceClosed("The sequence was dropped; open a new one."))
+            except Exception as error:
                 task.fail(error)
 
         self._post(command)
@@ -272,7 +272,7 @@ class Engine(Surface):
                 self._receive(wait=not self._core.busy)
                 if self._core.busy and not self._closing:
                     self._step()
-        except Exception as error:
+        except BaseException as error:  # whatever ended the loop, nobody may wait forever
             self._failure = f"{type(error).__name__}: {error}"
         self._stop()
 
@@ -346,8 +346,9 @@ class Engine(Surface):
         self._receive(wait=False)
         error = EngineStopped(f"The engine has stopped ({self._failure or 'closed'}); load the model again.")
         for work in self._core.works():
-            self._core.finish(work)
             work.owner.fail(error)
+            with contextlib.suppress(Exception):  # the core itself may be what failed
+                self._core.finish(work)
         self._deliveries.send()
 
     def _log(self, batch: Batch, counts: tuple[int, int, int, int, int], seconds: tuple[float, float, float]) -> None:
