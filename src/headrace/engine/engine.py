@@ -277,10 +277,9 @@ class Engine(Surface):
         self._stop()
 
     def _receive(self, wait: bool) -> None:
-        """Runs the commands that have come; waits for one with `wait`."""
-        while wait or not self._inbox.empty():
+        """Runs the commands that have come so far; waits for one with `wait`."""
+        for _ in range(max(self._inbox.qsize(), int(wait))):
             command, done = self._inbox.get()
-            wait = False
             try:
                 command(self._core)
                 done.set_result(None)
