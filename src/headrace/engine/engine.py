@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -74,6 +75,7 @@ class Engine(Surface):
             )
         )
         self._inbox: queue.SimpleQueue[tuple[Command, Future[None]]] = queue.SimpleQueue()
+        self._arriving: deque[Task] = deque()
         self._deliveries = Deliveries()
         self._failure: str | None = None
         self._closing = self._stopped = False
@@ -106,7 +108,7 @@ class Engine(Surface):
         return {
             "steps": core.state.step,
             "running": len(core.state.running),
-            "waiting": len(core.state.waiting) + self._inbox.qsize(),
+            "waiting": self._waiting(),
             "open_sequences": len(core.sequences),
             "admitted": core.admitted,
             "finished": self._finished,
@@ -250,6 +252,7 @@ class Engine(Surface):
 
     def _post_task(self, start: Command, task: Task) -> None:
         def command(core: Core) -> None:
+            self._arriving.popleft()
             try:
                 start(core)
             except KeyError:
@@ -257,10 +260,19 @@ class Engine(Surface):
             except Exception as error:
                 task.fail(error)
 
-        self._post(command)
+        self._arriving.append(task)
+        try:
+            self._post(command)
+        except EngineStopped:
+            self._arriving.pop()
+            raise
+
+    def _waiting(self) -> int:
+        """Requests queued, those that the loop has not received yet included."""
+        return len(self._core.state.waiting) + len(self._arriving)
 
     def _check_queue(self) -> None:
-        waiting = len(self._core.state.waiting) + self._inbox.qsize()
+        waiting = self._waiting()
         if waiting >= self.options.queue:
             raise Overloaded(f"{waiting} requests wait already; try again in a moment or raise --queue.")
 
