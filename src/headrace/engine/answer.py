@@ -60,7 +60,7 @@ class Answer(Generic[T]):
         return self._future.result(timeout)
 
     def cancel(self) -> None:
-        """Frees the work at the next step; what there is by then is the result."""
+        """Frees the work at the next step: an extend ends with what it has, anything else raises Cancelled."""
         if self._cancel is not None and not self.done():
             self._cancel()
 

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -172,16 +172,18 @@ class Engine(Surface):
 
     def _score(self, handle: SequenceHandle, length: int, pieces: list[list[int]]) -> Answer[list[list[float]]]:
         self._check_queue()
-        whole: Answer[list[list[float]]] = Answer()
         parts: list[Answer[list[TokenLogprob]]] = [Answer() for _ in pieces]
-        combine_scores(parts, whole)
+        tasks = [Scoring(part, piece) for part, piece in zip(parts, pieces, strict=True)]
+        whole: Answer[list[list[float]]] = Answer(lambda: self._cancel_tasks(tasks))
         for piece, part in zip(pieces, parts, strict=True):
             if not piece:
-                part._complete([])
-                continue
-            self._post_task(self._scorer(handle.id, length, piece, task := Scoring(part, piece)), task)
+                part._complete([])  # before any other runs: parts are counted in one thread at a time
+        combine_scores(parts, whole)
         if not pieces:
             whole._complete([])
+        for piece, task in zip(pieces, tasks, strict=True):
+            if piece:
+                self._post_task(self._scorer(handle.id, length, piece, task), task)
         return whole
 
     @staticmethod
@@ -195,7 +197,7 @@ class Engine(Surface):
 
     def _read(self, handle: SequenceHandle, index: int, pool: Pool) -> Answer[np.ndarray]:
         self._check_queue()
-        answer: Answer[np.ndarray] = Answer()
+        answer: Answer[np.ndarray] = Answer(lambda: self._cancel_tasks([task]))
         task = Reading(answer, pool)
 
         def start(core: Core) -> None:
@@ -246,9 +248,16 @@ class Engine(Surface):
 
     @staticmethod
     def _cancel_now(core: Core, id: int) -> None:
-        for work in core.works():
-            if work.sequence.id == id:
+        if (work := core.work_of(id)) is not None:
+            work.owner.cancel(core, work)
+
+    def _cancel_tasks(self, tasks: Sequence[Task]) -> None:
+        def command(core: Core) -> None:
+            for work in [work for work in core.works() if work.owner in tasks]:
                 work.owner.cancel(core, work)
+
+        with contextlib.suppress(EngineStopped):
+            self._post(command)
 
     def _post_task(self, start: Command, task: Task) -> None:
         def command(core: Core) -> None:

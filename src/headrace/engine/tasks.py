@@ -14,6 +14,7 @@ from headrace.engine.text import TextStream
 from headrace.schedule.core import Core
 from headrace.schedule.sequence import Work
 from headrace.spec.batch import Row
+from headrace.spec.errors import Cancelled
 from headrace.spec.sampling import FinishReason, Sampling, Stop
 
 Pool: TypeAlias = Literal["last", "mean", "all"]
@@ -148,7 +149,7 @@ class Scoring:
 
     def cancel(self, core: Core, work: Work) -> None:
         core.finish(work)
-        self._answer._complete(self._scores)
+        self.fail(Cancelled("The score was cancelled before it was done; ask for it again."))
 
     def fail(self, error: Exception) -> None:
         self._answer._fail(error)
@@ -185,7 +186,7 @@ class Reading:
 
     def cancel(self, core: Core, work: Work) -> None:
         core.finish(work)
-        self.fail(TimeoutError("the read was cancelled"))
+        self.fail(Cancelled("The read was cancelled before it was done; ask for it again."))
 
     def fail(self, error: Exception) -> None:
         self._answer._fail(error)

@@ -133,6 +133,10 @@ class Core:
     def busy(self) -> bool:
         return bool(self.state.running or self.state.waiting)
 
+    def work_of(self, id: int) -> Work | None:
+        """The unfinished work of a sequence."""
+        return self._works.get(id)
+
     def works(self) -> list[Work]:
         return list(self._works.values())
 

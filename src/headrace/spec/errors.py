@@ -43,6 +43,10 @@ class SequenceClosed(HeadraceError):
     """A verb was called on a dropped sequence."""
 
 
+class Cancelled(HeadraceError):
+    """A score or read was cancelled before it was done."""
+
+
 class Overloaded(HeadraceError):
     """The queue is full; try again after `retry_after` seconds."""
 
