@@ -82,8 +82,15 @@ class Surface(ABC):
         self, sequences: Sequence[SequenceHandle], stop: Stop | None = None, sampling: Sampling | None = None
     ) -> list[Step]:
         """Extends a frontier together: one admission for all."""
-        extensions = [sequence.extend(stop, sampling) for sequence in sequences]
-        return [await extension for extension in extensions]
+        extensions: list[Extension] = []
+        try:
+            for sequence in sequences:
+                extensions.append(sequence.extend(stop, sampling))
+            return [await extension for extension in extensions]
+        except BaseException:  # one was refused or the task was cancelled: none goes on unseen
+            for extension in extensions:
+                extension.cancel()
+            raise
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of text, of chat messages (through the chat template), or the checked ids themselves."""
@@ -186,7 +193,7 @@ class Surface(ABC):
     def _hidden_index(self, what: str) -> int:
         count = len(self.spec.layers) + 1
         kind, _, number = what.partition(":")
-        if kind == "hidden" and number.lstrip("-").isdigit() and -count <= int(number) < count:
+        if kind == "hidden" and number.removeprefix("-").isdecimal() and -count <= int(number) < count:
             return int(number) % count
         raise InvalidRequest(f"{what!r} cannot be read; ask for hidden:0 … hidden:{count - 1} or hidden:-1.", "what")
 
