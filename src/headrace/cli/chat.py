@@ -17,8 +17,8 @@ from headrace.spec.options import EngineOptions
 
 if TYPE_CHECKING:
     from headrace.engine.answer import Step
-    from headrace.engine.engine import Engine
     from headrace.engine.sequence import SequenceHandle
+    from headrace.engine.surface import Surface
     from headrace.spec.sampling import Sampling, Stop
 
 System = Annotated[str | None, typer.Option(help="System message that stands before the conversation.")]
@@ -58,7 +58,7 @@ class Conversation:
     """
 
     def __init__(
-        self, engine: Engine, sampling: Sampling, stop: Stop, system: str | None = None, seed: int | None = None
+        self, engine: Surface, sampling: Sampling, stop: Stop, system: str | None = None, seed: int | None = None
     ) -> None:
         if engine.tokenizer is None or engine.tokenizer.chat_template is None:
             raise UnsupportedModel(f"{engine.model_name} has no chat template; use `headrace run --raw` with it.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -15,8 +15,9 @@ from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
     from headrace.engine.answer import Step
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
+Progress: TypeAlias = Callable[[str, int, int], None] | None
 DEFAULT_MODEL = "smollm2-135m"
 
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=0, help="Most new tokens.")]
@@ -40,16 +41,26 @@ def stop_of(max_tokens: int, text: list[str], ignore_eos: bool = False) -> Stop:
 
 
 @contextmanager
-def loaded_engine(model: str, options: EngineOptions, quiet: bool = False) -> Iterator[Engine]:
-    """Pulls the model where needed, loads it and closes the engine afterwards."""
-    from headrace.engine.engine import Engine
-
+def loaded_engine(model: str, options: EngineOptions, quiet: bool = False, remote: bool = False) -> Iterator[Surface]:
+    """Pulls the model where needed, loads it, with `remote` in a process of its own, and closes it afterwards."""
     with progress_bars(quiet) as report:
-        engine = Engine.load(model, options, progress=report)
+        engine = _start_remote(model, options, report) if remote else _start(model, options, report)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def _start(model: str, options: EngineOptions, report: Progress) -> Surface:
+    from headrace.engine.engine import Engine
+
+    return Engine.load(model, options, report)
+
+
+def _start_remote(model: str, options: EngineOptions, report: Progress) -> Surface:
+    from headrace.engine.remote import RemoteEngine
+
+    return RemoteEngine(model, options, report)
 
 
 def usage(step: Step, prompt_tokens: int) -> dict[str, int]:
@@ -75,7 +86,7 @@ def timing(step: Step) -> dict[str, float | None]:
     }
 
 
-def as_json(engine: Engine, seed: int, step: Step, prompt_tokens: int) -> dict[str, Any]:
+def as_json(engine: Surface, seed: int, step: Step, prompt_tokens: int) -> dict[str, Any]:
     """`prompt_tokens`: all tokens that stood before the answer."""
     return {
         "text": step.text,
@@ -89,7 +100,7 @@ def as_json(engine: Engine, seed: int, step: Step, prompt_tokens: int) -> dict[s
     }
 
 
-def figures(engine: Engine, step: Step, prompt_tokens: int) -> str:
+def figures(engine: Surface, step: Step, prompt_tokens: int) -> str:
     """The closing line: tokens, times, pages, memory, backend."""
     from headrace.spec.ledger import mib
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
     from headrace.engine.sequence import SequenceHandle
+    from headrace.engine.surface import Surface
     from headrace.spec.events import StepEvent
 
 
@@ -39,7 +39,7 @@ class Round:
     wall_seconds: float
 
 
-def measure(engine: Engine, load: Load) -> dict[str, Any]:
+def measure(engine: Surface, load: Load) -> dict[str, Any]:
     """Medians over the rounds, tokens a second, with every round's figures beside them."""
     rounds = [one_round(engine, load, number) for number in range(load.repeats)]
     prefill = [r.prefill_tokens / r.prefill_seconds for r in rounds]
@@ -54,7 +54,7 @@ def measure(engine: Engine, load: Load) -> dict[str, Any]:
     }
 
 
-def one_round(engine: Engine, load: Load, number: int) -> Round:
+def one_round(engine: Surface, load: Load, number: int) -> Round:
     """First every prompt with its first token, then all other tokens: no step mixes the two phases."""
     draw = random.Random(f"{load.seed}/{load.concurrency}/{number}")
     sampling, began = Sampling(temperature=0), time.perf_counter()
@@ -82,7 +82,7 @@ def extend_all(sequences: Sequence[SequenceHandle], tokens: int) -> None:
         extension.result()
 
 
-def prompts(engine: Engine, load: Load, draw: random.Random) -> list[list[int]]:
+def prompts(engine: Surface, load: Load, draw: random.Random) -> list[list[int]]:
     """Random tokens, other ones in every prompt, so that no cached prefix helps."""
     vocab = engine.spec.vocab
     return [[draw.randrange(vocab) for _ in range(load.prompt_tokens)] for _ in range(load.concurrency)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from headrace.cli.flags import with_flags
 from headrace.cli.show import note
 from headrace.server.config import ServerConfig
 from headrace.spec.options import EngineOptions
+
+YIELDING = 5
+"""How much nicer than the engine's process the server is: a step has the first right to the cores."""
 
 Embedder = Annotated[str | None, typer.Option(help="Model that answers /v1/embeddings (default: the served one).")]
 
@@ -29,8 +33,9 @@ def serve(
     from headrace.server.serve import serve as serve_http
 
     with ExitStack() as stack:
-        engine = stack.enter_context(g.loaded_engine(model, options))
-        encoder = stack.enter_context(g.loaded_engine(embedder, options)) if embedder else None
+        engine = stack.enter_context(g.loaded_engine(model, options, remote=True))
+        encoder = stack.enter_context(g.loaded_engine(embedder, options, remote=True)) if embedder else None
+        os.nice(YIELDING)
         name = server.model_name or served_name(model, engine.model_name)
         code = serve_http(
             engine, replace(server, model_name=name), encoder, ready=lambda url: note(f"{name} answers at {url}/v1")

@@ -80,7 +80,7 @@ class Host:
         engine._deliveries = HostDeliveries(self)
 
     def report(self, extensions: dict[Extension, None]) -> None:
-        """Called in the engine thread after each step and command, and for an extend that ended before it had a number."""
+        """Called in the engine thread after each step and command, and for an extend that ended unnumbered."""
         with self._lock:
             fresh = [self._progress(e) for e in extensions if e in self._requests]
             events, self._events[:] = list(self._events), []

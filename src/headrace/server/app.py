@@ -25,10 +25,10 @@ from headrace.server.service import Context, Endpoint, Handler, Service, json_re
 from headrace.server.tokens import detokenize, tokenize
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 
-def create_app(engine: Engine, config: ServerConfig | None = None, embedder: Engine | None = None) -> Starlette:
+def create_app(engine: Surface, config: ServerConfig | None = None, embedder: Surface | None = None) -> Starlette:
     """The OpenAI-compatible application over `engine`; `embedder` answers /v1/embeddings where given.
 
     Raises HeadraceError for a key file that cannot be used.

@@ -21,7 +21,7 @@ from headrace.server.service import Context, log
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 POOLING = "mean of hidden:-1, L2-normalised"
 MOST_INPUTS = 2048
@@ -52,7 +52,7 @@ async def embeddings(context: Context) -> ASGIApp:
     return Response(body, media_type="application/json")
 
 
-async def _read_all(engine: Engine, call: Call) -> tuple[list[np.ndarray], int]:
+async def _read_all(engine: Surface, call: Call) -> tuple[list[np.ndarray], int]:
     """Normalised vectors [hidden], and how many tokens were read. A failure cancels the other reads."""
     vectors: list[np.ndarray] = []
     tokens = 0
@@ -71,7 +71,7 @@ async def _read_all(engine: Engine, call: Call) -> tuple[list[np.ndarray], int]:
     return vectors, tokens
 
 
-async def _read(engine: Engine, prompt: Prompt, call: Call) -> tuple[np.ndarray, int]:
+async def _read(engine: Surface, prompt: Prompt, call: Call) -> tuple[np.ndarray, int]:
     sequence = await open_sequence(engine, prompt, call, None)
     with sequence:
         vector = await sequence.read("hidden:-1", pool="mean")

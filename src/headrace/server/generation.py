@@ -12,9 +12,9 @@ from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
     from headrace.engine.answer import Extension, Step, Token
-    from headrace.engine.engine import Engine
     from headrace.engine.sampling import TokenLogprob
     from headrace.engine.sequence import SequenceHandle
+    from headrace.engine.surface import Surface
 
 Prompt: TypeAlias = str | Sequence[int] | Sequence[Mapping[str, str]]
 
@@ -85,7 +85,7 @@ class Inbox:
 class Generation:
     """Context of one call. `close` cancels what runs and drops every sequence; it never waits."""
 
-    def __init__(self, engine: Engine, call: Call) -> None:
+    def __init__(self, engine: Surface, call: Call) -> None:
         self.call = call
         self.prompts: list[OpenPrompt] = []
         self.steps: list[Step] = []
@@ -200,7 +200,7 @@ class Generation:
         return end
 
 
-async def open_sequence(engine: Engine, prompt: Prompt, call: Call, seed: int | None) -> SequenceHandle:
+async def open_sequence(engine: Surface, prompt: Prompt, call: Call, seed: int | None) -> SequenceHandle:
     """engine.open, but a cancellation while it works drops the handle as soon as it exists."""
     opening = asyncio.ensure_future(engine.open(prompt, principal=call.principal, seed=seed, sampling=call.sampling))
     try:

@@ -13,7 +13,7 @@ from headrace.spec.events import StepEvent
 
 if TYPE_CHECKING:
     from headrace.engine.answer import Step
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -40,7 +40,7 @@ _PHASES = ("schedule", "run", "sample")
 class EngineCollector(Collector):
     """Adds up step events as they happen (in the engine's thread: a few integer additions a step)."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Surface) -> None:
         self._engine = engine
         self._steps = 0
         self._sums = dict.fromkeys(_SUMS, 0)
@@ -57,7 +57,7 @@ class EngineCollector(Collector):
         seconds["sample"] += event.sample_seconds
 
     def collect(self) -> Iterable[Metric]:
-        yield CounterMetricFamily("headrace_steps", "Engine steps.", value=self._steps)
+        yield CounterMetricFamily("headrace_steps", "Surface steps.", value=self._steps)
         for name, text in _SUMS.items():
             yield CounterMetricFamily(f"headrace_{name}", text, value=self._sums[name])
         seconds = CounterMetricFamily("headrace_step_seconds", "Seconds spent in engine steps.", labels=["phase"])
@@ -74,7 +74,7 @@ class EngineCollector(Collector):
 class Metrics:
     """One registry an app; nothing global."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Surface) -> None:
         self._registry = CollectorRegistry()
         self._collector = EngineCollector(engine)
         self._registry.register(self._collector)

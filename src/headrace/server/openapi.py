@@ -22,6 +22,12 @@ _GETS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "/v1/models/{model}": ("One served model", replies.ModelCard),
     "/health": ("Whether the engine runs", replies.Health),
 }
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "description": "A chunk or an error as JSON; the last one is [DONE]."}},
+}
+"""The schema of one server-sent event."""
 _STREAMED = {"/v1/chat/completions", "/v1/completions"}
 _STATUS = {
     400: "A field is wrong, unknown or not supported; `param` names it.",
@@ -91,7 +97,7 @@ def _prompt_schema() -> dict[str, Any]:
 def _post(path: str, summary: str, request: type[msgspec.Struct], reply: type[msgspec.Struct]) -> dict[str, Any]:
     content = {"application/json": {"schema": _ref(reply)}}
     if path in _STREAMED:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _EVENT}
     return {
         "summary": summary,
         "description": (request.__doc__ or "").strip(),

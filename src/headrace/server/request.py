@@ -13,14 +13,14 @@ from headrace.server.service import Context, log
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 _SHARED = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 
 
 def call_of(
     context: Context,
-    engine: Engine,
+    engine: Surface,
     request: GenerationRequest,
     prompts: Sequence[Prompt],
     max_tokens: int | None,
@@ -47,7 +47,7 @@ def call_of(
     )
 
 
-def extras_of(engine: Engine, request: GenerationRequest, call: Call, seed: int) -> Extras:
+def extras_of(engine: Surface, request: GenerationRequest, call: Call, seed: int) -> Extras:
     drawn = call.sampling
     sampling = EffectiveSampling(**{name: getattr(drawn, name) for name in EffectiveSampling.__struct_fields__})
     promised = engine.guarantees
@@ -68,19 +68,19 @@ def chat_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     return plain
 
 
-def check_tokenizer(engine: Engine, param: str) -> None:
+def check_tokenizer(engine: Surface, param: str) -> None:
     """Raises ApiError 400 when only token ids can be sent."""
     if engine.tokenizer is None:
         text = f"{engine.model_name} has no tokenizer; send token ids to /v1/completions instead of text."
         raise refused(text, param, "no_tokenizer")
 
 
-def check_ids(engine: Engine, ids: Sequence[int], param: str) -> None:
+def check_ids(engine: Surface, ids: Sequence[int], param: str) -> None:
     if ids and max(ids) >= (vocab := engine.spec.vocab):
         raise refused(f"`{param}` has {max(ids)}, but token ids go from 0 to {vocab - 1}; correct it.", param)
 
 
-def text_prompts(engine: Engine, value: str | Sequence[str | int | Sequence[int]], param: str) -> list[Prompt]:
+def text_prompts(engine: Surface, value: str | Sequence[str | int | Sequence[int]], param: str) -> list[Prompt]:
     """A text, texts, token ids or lists of token ids as prompts; raises ApiError 400 for a mixture."""
     if isinstance(value, str):
         check_tokenizer(engine, param)
@@ -100,20 +100,20 @@ def text_prompts(engine: Engine, value: str | Sequence[str | int | Sequence[int]
     return prompts  # type: ignore[return-value]
 
 
-def _check_model(engine: Engine) -> None:
+def _check_model(engine: Surface) -> None:
     if not engine.spec.causal:
         text = f"{engine.model_name} is an encoder and cannot generate; use /v1/embeddings."
         raise refused(text, "model", "model_cannot_generate")
 
 
-def _sampling(engine: Engine, request: GenerationRequest, logprobs: int | None) -> Sampling:
+def _sampling(engine: Surface, request: GenerationRequest, logprobs: int | None) -> Sampling:
     given = {name: value for name in _SHARED if (value := getattr(request, name)) is not None}
     bias = {int(token): value for token, value in (request.logit_bias or {}).items()}
     check_ids(engine, list(bias), "logit_bias")
     return Sampling(**given, logit_bias=bias, logprobs=logprobs)
 
 
-def _stop(engine: Engine, request: GenerationRequest, max_tokens: int | None) -> Stop:
+def _stop(engine: Surface, request: GenerationRequest, max_tokens: int | None) -> Stop:
     texts = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     ids = tuple(request.stop_token_ids or ())
     if texts:

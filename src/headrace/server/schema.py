@@ -82,7 +82,7 @@ class GenerationRequest(Unaffecting, forbid_unknown_fields=True, kw_only=True):
     min_p: Share | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     logit_bias: Annotated[dict[BiasKey, Bias], Meta(max_length=1024)] | None = None
     seed: Seed | None = None
     stop: StopText | StopTexts | None = None

@@ -18,7 +18,7 @@ from headrace.server.lifecycle import Lifecycle
 from headrace.spec.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 log = logging.getLogger("headrace.server")
 _POLL = 0.25
@@ -27,9 +27,9 @@ _AFTER_DEATH = 2.0
 
 
 def serve(
-    engine: Engine,
+    engine: Surface,
     config: ServerConfig | None = None,
-    embedder: Engine | None = None,
+    embedder: Surface | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status: 0, or 1 when the engine died.
@@ -60,7 +60,7 @@ async def _run(
     server: _Server,
     listener: socket.socket,
     life: Lifecycle,
-    engines: list[Engine],
+    engines: list[Surface],
     config: ServerConfig,
     ready: Callable[[str], None] | None,
 ) -> int:
@@ -94,7 +94,7 @@ def _stop_on_signals(life: Lifecycle) -> asyncio.Event:
     return stop
 
 
-async def _until_stopped(stop: asyncio.Event, serving: asyncio.Task[None], engines: list[Engine]) -> str | None:
+async def _until_stopped(stop: asyncio.Event, serving: asyncio.Task[None], engines: list[Surface]) -> str | None:
     """Waits for a signal (None) or for an engine's end (its reason)."""
     while not stop.is_set() and not serving.done():
         for engine in engines:

@@ -24,7 +24,7 @@ from headrace.server.schema import decode
 from headrace.spec.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 log = logging.getLogger("headrace.server")
 _Request = TypeVar("_Request", bound=msgspec.Struct)
@@ -33,7 +33,7 @@ _Request = TypeVar("_Request", bound=msgspec.Struct)
 class Service:
     """One served model, and perhaps a second one for embeddings."""
 
-    def __init__(self, engine: Engine, config: ServerConfig, embedder: Engine | None = None) -> None:
+    def __init__(self, engine: Surface, config: ServerConfig, embedder: Surface | None = None) -> None:
         self.engine = engine
         self.embedder = embedder or engine
         self.config = config
@@ -44,20 +44,20 @@ class Service:
         self._names: dict[str, TokenNames] = {}
         self.name = config.model_name or engine.model_name
 
-    def names(self, engine: Engine) -> TokenNames:
+    def names(self, engine: Surface) -> TokenNames:
         """How `engine`'s tokens are shown; kept, because looking a token up costs."""
         if engine.model_name not in self._names:
             self._names[engine.model_name] = TokenNames(engine.tokenizer)
         return self._names[engine.model_name]
 
-    def models(self) -> dict[str, Engine]:
+    def models(self) -> dict[str, Surface]:
         """Served name -> engine."""
         served = {self.name: self.engine}
         if self.embedder is not self.engine:
             served.setdefault(self.embedder.model_name, self.embedder)
         return served
 
-    def named(self, model: str | None, default: Engine) -> tuple[str, Engine]:
+    def named(self, model: str | None, default: Surface) -> tuple[str, Surface]:
         """The served name and engine that a request means; raises ApiError 404."""
         served = self.models()
         if model is None:

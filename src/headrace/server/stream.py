@@ -23,7 +23,7 @@ from headrace.server.service import Context
 
 if TYPE_CHECKING:
     from headrace.engine.answer import Step, Token
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 LARGE_REPLY = 256
 """Replies of this many tokens are put together off the event loop."""
@@ -102,7 +102,7 @@ def _envelope(context: Context, prefix: str, model: str, profile: str) -> Envelo
 async def answer(
     context: Context,
     model: str,
-    engine: Engine,
+    engine: Surface,
     request: GenerationRequest,
     call: Call,
     form: Callable[[Generation], Format],

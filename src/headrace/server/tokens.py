@@ -14,7 +14,7 @@ from headrace.server.schema import DetokenizeRequest, TokenizeRequest
 from headrace.server.service import Context, json_reply
 
 if TYPE_CHECKING:
-    from headrace.engine.engine import Engine
+    from headrace.engine.surface import Surface
 
 
 async def tokenize(context: Context) -> ASGIApp:
@@ -43,7 +43,7 @@ async def detokenize(context: Context) -> ASGIApp:
     return json_reply(DetokenizeReply(text))
 
 
-def _encode(engine: Engine, request: TokenizeRequest) -> list[int]:
+def _encode(engine: Surface, request: TokenizeRequest) -> list[int]:
     if request.messages is not None:
         return engine.encode(chat_messages(request.messages))
     assert engine.tokenizer is not None and request.prompt is not None
