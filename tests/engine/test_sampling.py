@@ -201,8 +201,17 @@ def test_logprobs_are_those_of_the_softmax(values: list[float], data: st.DataObj
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("temperature", -0.1), ("top_p", 0.0), ("top_p", 1.1), ("top_k", -1), ("min_p", 1.5), ("logprobs", 21)]
-    + [("repetition_penalty", 0.0), ("presence_penalty", 2.1), ("temperature", float("nan"))],
+    [
+        ("temperature", -0.1),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("min_p", 1.5),
+        ("logprobs", 21),
+        ("repetition_penalty", 0.0),
+        ("presence_penalty", 2.1),
+        ("temperature", float("nan")),
+    ],
 )
 def test_values_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(InvalidRequest, match=field) as caught:
