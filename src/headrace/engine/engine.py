@@ -311,6 +311,8 @@ class Engine(Surface):
     def _step(self) -> None:
         core, began = self._core, time.perf_counter()
         preempted, admitted = core.state.preempted, core.admit()
+        for work in admitted:
+            work.owner.admitted(work)
         cached = sum(work.sequence.computed for work in admitted)
         batch = core.schedule()
         if not batch.rows:

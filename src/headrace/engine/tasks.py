@@ -23,6 +23,10 @@ Pool: TypeAlias = Literal["last", "mean", "all"]
 class Task(Protocol):
     """Owner of a work. `accept` gets the row's wanted logits [n, vocab] and hidden states [tokens, hidden]."""
 
+    def admitted(self, work: Work) -> None:
+        """The work starts to run, perhaps not for the first time."""
+        return None
+
     def accept(self, core: Core, work: Work, row: Row, logits: np.ndarray, hidden: np.ndarray | None) -> None: ...
 
     def fail(self, error: Exception) -> None: ...
@@ -42,7 +46,7 @@ class GenerationOptions:
     most: int
 
 
-class Generation:
+class Generation(Task):
     """Owner of an extend."""
 
     def __init__(
@@ -58,18 +62,20 @@ class Generation:
         self._options = options
         self._text = text
         self._started = time.perf_counter()
-        self._admitted: float | None = None
+        self._waiting = True
         self.step = Step(prompt_tokens=length)
         if options.sampling.logprobs is not None:
             self.step.logprobs = []
         if options.sampling.prompt_logprobs is not None:
             self.step.prompt_logprobs = [None]
 
-    def accept(self, core: Core, work: Work, row: Row, logits: np.ndarray, hidden: np.ndarray | None) -> None:
-        if self._admitted is None:
-            self._admitted = time.perf_counter()
-            self.step.queue_seconds = self._admitted - self._started
+    def admitted(self, work: Work) -> None:
+        if self._waiting:
+            self._waiting = False
+            self.step.queue_seconds = time.perf_counter() - self._started
             self.step.cached_tokens = work.cached_tokens or 0
+
+    def accept(self, core: Core, work: Work, row: Row, logits: np.ndarray, hidden: np.ndarray | None) -> None:
         tokens, end = work.sequence.tokens, row.start + len(row.tokens)
         if self.step.prompt_logprobs is not None and work.produced == 0:
             self._note_prompt(work, end - len(logits), logits)
@@ -131,7 +137,7 @@ class Generation:
         self._deliveries.note(self._extension)
 
 
-class Scoring:
+class Scoring(Task):
     """Owner of one continuation's score. `targets`: the tokens whose log-probabilities are asked for."""
 
     def __init__(self, answer: Answer[list[TokenLogprob]], targets: list[int]) -> None:
@@ -155,7 +161,7 @@ class Scoring:
         self._answer._fail(error)
 
 
-class Reading:
+class Reading(Task):
     """Owner of a read: the hidden state [hidden] of the last token, their mean, or all of them [tokens, hidden]."""
 
     def __init__(self, answer: Answer[np.ndarray], pool: Pool) -> None:
