@@ -9,6 +9,7 @@ Nothing here knows of logits, text, threads or time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from headrace.schedule.scheduler import Scheduler, ScheduleState, forget_computing
 from headrace.schedule.sequence import SequenceState, Work
@@ -217,11 +218,15 @@ class Core:
         sequence = work.sequence
         if not self.options.prefix_cache or not self.state.computing:
             return False
+        if work.awaited in self.state.computing:
+            return True
         full = min(work.wanted_from, len(sequence.tokens) - 1) // PAGE_TOKENS
-        for key in sequence.chain(full)[sequence.computed // PAGE_TOKENS :]:
-            if self.store.find(key) is None:
-                return key in self.state.computing
-        return False
+        keys = sequence.chain(full)[sequence.computed // PAGE_TOKENS :]
+        missing = list(dropwhile(lambda key: self.store.find(key) is not None, keys))
+        if not missing or missing[0] not in self.state.computing:
+            return False
+        work.awaited = next(key for key in reversed(missing) if key in self.state.computing)
+        return True
 
     def _has_room(self, work: Work) -> bool:
         """Whether all known tokens of `work` and one page for each running sequence fit without preemption."""

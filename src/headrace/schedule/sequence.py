@@ -116,6 +116,7 @@ class Work:
 
     `wanted_from`: first position whose output (logits, or hidden states with `reads`) has not been
     delivered. `most`: tokens the sequence may grow to. `owner` is the driver's, never read here.
+    `awaited`: key of the deepest page of an equal prefix that another work is computing.
     """
 
     sequence: SequenceState
@@ -127,6 +128,7 @@ class Work:
     owner: Any = None
     produced: int = 0
     cached_tokens: int | None = None
+    awaited: bytes | None = None
 
     @property
     def rank(self) -> tuple[bool, int]:
