@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,29 +80,23 @@ class LLM:
 
     def embed(self, texts: Sequence[Prompt]) -> np.ndarray:
         """Mean of the last hidden states, L2-normalised: [n, hidden] float32."""
-        sequences = [self.engine.open_now(text) for text in texts]
-        try:
+        with ExitStack() as opened:
+            sequences = [opened.enter_context(self.engine.open_now(text)) for text in texts]
             means = [answer.result() for answer in [s.read("hidden:-1", pool="mean") for s in sequences]]
-        finally:
-            for sequence in sequences:
-                sequence.drop()
         vectors = np.stack(means)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def _complete(
         self, prompts: Sequence[Prompt], sampling: Sampling | None, stop: Stop | None, n: int, seed: int | None
     ) -> list[Completion]:
-        roots = [self.engine.open_now(prompt, seed=seed) for prompt in prompts]
-        branches = [[root] if n == 1 else root.fork(n) for root in roots]
-        try:
+        with ExitStack() as opened:
+            roots = [opened.enter_context(self.engine.open_now(prompt, seed=seed)) for prompt in prompts]
+            branches = [[root] if n == 1 else [opened.enter_context(k) for k in root.fork(n)] for root in roots]
             running = [[sequence.extend(stop, sampling) for sequence in branch] for branch in branches]
             return [
                 Completion(root.prompt_tokens, root.seed, [extension.result() for extension in extensions])
                 for root, extensions in zip(roots, running, strict=True)
             ]
-        finally:
-            for sequence in [*roots, *(kid for branch in branches for kid in branch)]:
-                sequence.drop()
 
     def close(self) -> None:
         self.engine.close()
