@@ -26,9 +26,11 @@ from typing import Any
 
 import httpx
 
-from headrace import Engine, Sampling, Stop
+from headrace import Sampling, Stop
+from headrace.cli.generation import loaded_engine
 from headrace.cli.machine import measured_on
-from headrace.cli.show import progress_bars
+from headrace.cli.serve import YIELDING
+from headrace.engine.surface import Surface
 from headrace.server.config import ServerConfig
 from headrace.server.serve import serve
 from headrace.spec.options import EngineOptions
@@ -66,7 +68,7 @@ def send(client: httpx.Client, stop: threading.Event, counts: list[int], lane: i
         counts[lane] += 1
 
 
-def measure(engine: Engine, url: str, pairs: int, tokens: int, connections: int) -> dict[str, Any]:
+def measure(engine: Surface, url: str, pairs: int, tokens: int, connections: int) -> dict[str, Any]:
     here, there = multiprocessing.get_context("spawn").Pipe()
     client = multiprocessing.get_context("spawn").Process(target=hammer, args=(there, url, connections))
     client.start()
@@ -123,25 +125,26 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="length of one window")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1, help="compute threads of the engine")
+    parser.add_argument("--in-process", action="store_true", help="engine and server in one process, to compare")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     options = EngineOptions(threads=arguments.threads)
     result: dict[str, Any] = {}
-    with progress_bars() as report:
-        engine = Engine.load(arguments.model, options, progress=report)
 
-    def work(url: str) -> None:
+    def work(engine: Surface, url: str) -> None:
         result.update(measure(engine, url, arguments.pairs, arguments.tokens, arguments.connections))
 
-    with engine:
-        serve(engine, ServerConfig(port=0), ready=lambda url: in_thread(lambda: work(url)))
+    with loaded_engine(arguments.model, options, remote=not arguments.in_process) as engine:
+        if not arguments.in_process:
+            os.nice(YIELDING)
+        serve(engine, ServerConfig(port=0), ready=lambda url: in_thread(lambda: work(engine, url)))
     low, high = result["ratio_range"]
     print(f"busy / quiet: median {result['ratio_median']:.3f}, range {low:.3f} to {high:.3f}")
     print(f"{result['requests_per_second']:.0f} requests/s were answered beside it")
     if arguments.output is not None:
         about = {"kind": "server_interference", "machine": measured_on(), "options": asdict(options)}
         about["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-        about |= {"tokens": arguments.tokens, "connections": arguments.connections}
+        about |= {"in_process": arguments.in_process, "tokens": arguments.tokens, "connections": arguments.connections}
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(about | result, indent=2) + "\n", encoding="utf-8")
 
