@@ -34,6 +34,7 @@ REFUSED = [
     (CHAT, {"messages": HELLO, "temperature": "hot"}, "temperature"),
     (CHAT, {"messages": HELLO, "top_p": 0}, "top_p"),
     (CHAT, {"messages": HELLO, "presence_penalty": 3}, "presence_penalty"),
+    (CHAT, {"messages": HELLO, "repetition_penalty": 1e-300}, "repetition_penalty"),
     (CHAT, {"messages": HELLO, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     (CHAT, {"messages": HELLO, "top_logprobs": 2}, "top_logprobs"),
     (CHAT, {"messages": HELLO, "max_tokens": 3, "max_completion_tokens": 4}, "max_tokens"),
@@ -79,7 +80,7 @@ def test_a_wrong_field_is_named(http: httpx.Client, path: str, body: dict, param
     assert (
         error["param"] is not None and error["param"].split("[")[0].split(".")[0] == param.split("[")[0].split(".")[0]
     )
-    assert error["message"].count("`") >= 2 or str(VOCAB) in error["message"] or error["message"].endswith(".")
+    assert error["message"].endswith(".")
 
 
 @pytest.mark.parametrize("name", ["tools", "functions"])
