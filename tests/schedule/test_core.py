@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.schedule.core import Core, CoreOptions
+from headrace.schedule.scheduler import Scheduler, ScheduleState
 from headrace.schedule.sequence import SequenceState, Work
+from headrace.schedule.store import StateStore
 from headrace.spec.batch import Batch
 from headrace.spec.errors import PagesExhausted
 from headrace.spec.labels import Label
@@ -345,3 +347,38 @@ def test_everything_finishes_whatever_the_sizes(pages: int, step: int, running: 
     for sequence, _ in wanted:
         driver.core.drop(sequence)
     assert driver.core.store.used == 0 and driver.core.state.computing == {}
+
+
+def test_waiting_for_an_equal_prefix_costs_nothing_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver(made_core(pages=200, step_tokens=16))
+    for id in range(1, 51):
+        driver.extend(driver.open(id, list(range(800))), 1)
+    for _ in range(3):
+        driver.step()
+    looked: list[bytes] = []
+    find = driver.core.store.find
+    monkeypatch.setattr(driver.core.store, "find", lambda key: looked.append(key) or find(key))
+    for _ in range(20):
+        driver.step()
+    assert len(looked) < 50, "every waiting work looks its whole prefix up in every step"
+    driver.run()
+
+
+def test_one_pinned_sequence_never_takes_the_pages_of_another() -> None:
+    store = StateStore(3)
+    state = ScheduleState(store, 1)
+
+    def running(id: int, length: int, computed: int, pinned: bool, produced: int = 0) -> SequenceState:
+        sequence = SequenceState(id, [id] * length, Label("a"), "v", pinned)
+        sequence.prepare(computed, store)
+        sequence.computed = computed
+        state.running.append(Work(sequence, "decode", length - 1, 48, id, produced=produced))
+        return sequence
+
+    running(1, 10, 0, pinned=True)
+    younger = running(2, 32, 16, pinned=True)
+    running(3, 17, 16, pinned=False, produced=1)
+    held = list(younger.pages)
+    batch = Scheduler(8).schedule(state, 64)
+    assert [row.sequence for row in batch.rows] == [3]
+    assert younger.pages == held and state.preempted == 0
