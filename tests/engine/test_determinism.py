@@ -17,14 +17,13 @@ pytest.importorskip("torch", reason="the reference backend needs torch")
 
 from headrace.backends.reference.executor import ReferenceExecutor
 from headrace.engine.engine import Engine
+from headrace.evidence.stage import RandomWeights
 from headrace.model.loading import load_model
-from headrace.model.tensor import Tensor
 from headrace.spec.batch import Batch
 from headrace.spec.executor import Limits
 from headrace.spec.ledger import Ledger
 from headrace.spec.model import Attention, Layer, Mlp, ModelSpec, Norm, Rope
 from headrace.spec.options import EngineOptions
-from headrace.spec.program import compile_program, weight_names
 from headrace.spec.sampling import Sampling, Stop
 
 WIDE = Limits((700,), 512, 64)
@@ -32,30 +31,6 @@ SAMPLINGS = {
     "greedy": Sampling(temperature=0, logprobs=5),
     "sampled": Sampling(temperature=0.9, top_p=0.95, top_k=50, logprobs=5),
 }
-
-
-class RandomWeights:
-    """Seeded weights [out, in] for any spec, of the scale a trained model has."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        rng = np.random.default_rng(11)
-        att, mlp, hidden = spec.layers[0].attention, spec.layers[0].mlp, spec.hidden
-        q, kv = att.heads * att.head_dim, att.kv_heads * att.head_dim
-        shapes = {"q": (q, hidden), "k": (kv, hidden), "v": (kv, hidden), "o": (hidden, q)}
-        shapes |= {"gate": (mlp.width, hidden), "up": (mlp.width, hidden), "down": (hidden, mlp.width)}
-        self.tensors = {}
-        for op in compile_program(spec).operations:
-            for name in weight_names(op):
-                part = name.split(".")[-2]
-                shape = shapes.get(part, (hidden,) if "norm" in part else (spec.vocab, hidden))
-                values = rng.standard_normal(shape) / np.sqrt(shape[-1]) if len(shape) > 1 else np.ones(shape)
-                self.tensors[name] = Tensor.of(name, 2 * values if part == "embed" else values)
-
-    def lease(self, operations: Any) -> dict[str, Tensor]:
-        return self.tensors
-
-    def release(self, operations: Any) -> None:
-        pass
 
 
 def small_llama() -> ModelSpec:
