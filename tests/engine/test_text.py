@@ -47,7 +47,7 @@ def test_pieces_joined_are_the_text(whole: str, cuts: list[int]) -> None:
 @given(TEXT, st.lists(st.integers(0, 200), max_size=60), st.integers(0, 60))
 def test_an_open_character_is_carried_over_to_the_next_extend(whole: str, cuts: list[int], border: int) -> None:
     pieces = split(whole.encode(), cuts)
-    vocabulary, border = Pieces(pieces), min(border, len(pieces))
+    vocabulary, border = Pieces(pieces), border % (len(pieces) + 1)
     first, second = TextStream(vocabulary, (), []), TextStream(vocabulary, (), list(range(border)))
     for token in range(len(pieces)):
         (first if token < border else second).push(token)
@@ -134,3 +134,10 @@ def test_stops_match_a_slow_oracle(whole: str, stops: list[str], cuts: list[int]
 def test_nothing_is_carried_over_from_whole_or_broken_text(before: bytes) -> None:
     text = TextStream(Pieces([before, b"x"]), (), [0])
     assert text.push(1) == "x"
+
+
+@pytest.mark.parametrize(("character", "cut"), [(c, cut) for c in "é€\U0001f600" for cut in range(1, len(c.encode()))])
+def test_every_cut_of_a_character_is_carried_over(character: str, cut: int) -> None:
+    data = b"a" + character.encode()
+    text = TextStream(Pieces([data[: cut + 1], data[cut + 1 :]]), (), [0])
+    assert text.push(1) == character
