@@ -57,7 +57,7 @@ class EngineCollector(Collector):
         seconds["sample"] += event.sample_seconds
 
     def collect(self) -> Iterable[Metric]:
-        yield CounterMetricFamily("headrace_steps", "Surface steps.", value=self._steps)
+        yield CounterMetricFamily("headrace_steps", "Engine steps.", value=self._steps)
         for name, text in _SUMS.items():
             yield CounterMetricFamily(f"headrace_{name}", text, value=self._sums[name])
         seconds = CounterMetricFamily("headrace_step_seconds", "Seconds spent in engine steps.", labels=["phase"])
