@@ -38,8 +38,8 @@ def find_claim(id: str) -> Claim:
 
 def run_claim(id: str, size: Size = "quick") -> Evidence:
     """Runs a claim here and now; `save_result` keeps what it found. Raises InvalidRequest for an unknown id."""
-    evidence = find_claim(id).run(size)
-    return replace(evidence, machine=describe_machine(), commit=commit_of(project_root()), date=today())
+    claim, commit = find_claim(id), commit_of(project_root())  # the code may change during a long run
+    return replace(claim.run(size), machine=describe_machine(), commit=commit, date=today())
 
 
 def project_root() -> Path:
