@@ -22,7 +22,7 @@ _GETS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "/v1/models/{model}": ("One served model", replies.ModelCard),
     "/health": ("Whether the engine runs", replies.Health),
 }
-_EVENT = {
+_EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["data"],
     "properties": {"data": {"type": "string", "description": "A chunk or an error as JSON; the last one is [DONE]."}},
@@ -95,7 +95,7 @@ def _prompt_schema() -> dict[str, Any]:
 
 
 def _post(path: str, summary: str, request: type[msgspec.Struct], reply: type[msgspec.Struct]) -> dict[str, Any]:
-    content = {"application/json": {"schema": _ref(reply)}}
+    content: dict[str, Any] = {"application/json": {"schema": _ref(reply)}}
     if path in _STREAMED:
         content["text/event-stream"] = {"schema": _EVENT}
     return {
