@@ -65,7 +65,7 @@ class Load:
             prompt, new = self.rng.randint(4, 200), self.rng.randint(1, 48)
             pages = -(-(prompt + new) // 16)
             with self._lock:
-                self._lock.wait_for(lambda: self.wanted_pages < capacity)  # noqa: B023
+                self._lock.wait_for(lambda: self.wanted_pages < capacity)
                 self.wanted_pages += pages
             cancel = self.rng.random() < 0.3
             ids = [self.rng.randint(5, self.engine.spec.vocab - 1) for _ in range(prompt)]

@@ -702,7 +702,7 @@ def test_a_failing_executor_fails_every_request_and_health_says_why(error: BaseE
     for answer in answers:
         with pytest.raises(EngineStopped, match="arena lost"):
             answer.result(WAIT)
-    engine._thread.join(WAIT)
+    engine._loop._thread.join(WAIT)
     assert "arena lost" in (engine.healthy() or "")
     for late in (lambda: engine.open_now(PROMPT), lambda: sequences[0].extend(), lambda: sequences[0].fork(1)):
         with pytest.raises(EngineStopped, match="arena lost"):
@@ -754,7 +754,7 @@ def test_close_with_work_in_flight() -> None:
     assert entered.wait(WAIT)
     closer = threading.Thread(target=engine.close)
     closer.start()
-    while not engine._closing:
+    while not engine._loop._closing:
         pass
     go.set()
     for answer in answers:

@@ -120,9 +120,9 @@ def _llama3_divisors(rope: Mapping[str, Any], dim: int) -> np.ndarray:
     original, low, high = rope["original_max_position_embeddings"], rope["low_freq_factor"], rope["high_freq_factor"]
     smooth = (original / length - low) / (high - low)
     blended = 1 / ((1 - smooth) / rope["factor"] + smooth)
-    return np.where(
-        length < original / high, 1.0, np.where(length > original / low, rope["factor"], blended)
-    ).astype(np.float32)
+    return np.where(length < original / high, 1.0, np.where(length > original / low, rope["factor"], blended)).astype(
+        np.float32
+    )
 
 
 def _layouts(family: str, config: Any, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -68,7 +68,7 @@ def test_sentencepiece_puts_a_space_in_front_and_takes_it_away() -> None:
 
 
 def test_best_score_joins_first() -> None:
-    """"aab": "ab" scores above "aa", so the first a stays alone."""
+    """ "aab": "ab" scores above "aa", so the first a stays alone."""
     ours = tokenizer(**SENTENCEPIECE, add_space_prefix=False)
     assert [PIECES[i] for i in ours.encode("aab", bos=False)] == ["a", "ab"]
 

@@ -9,6 +9,7 @@ import os
 import queue
 import signal
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -72,12 +73,12 @@ class Host:
         self.engine, self._outbox = engine, outbox
         self._handles: dict[int, SequenceHandle] = {}
         self._requests: dict[Extension, int] = {}
-        self._by_number: dict[int, Extension] = {}
+        self._by_number: dict[int, Answer[Any]] = {}
         self._events: list[StepEvent] = []
         self._reported: tuple[dict[str, int | float], str | None] | None = None
         self._lock = threading.Lock()
         engine.events.listen(self._events.append)
-        engine._deliveries = HostDeliveries(self)
+        engine._loop.deliveries = HostDeliveries(self)
 
     def report(self, extensions: dict[Extension, None]) -> None:
         """Called in the engine thread after each step and command, and for an extend that ended unnumbered."""
@@ -155,9 +156,14 @@ class Host:
         except Exception as error:
             self._outbox.put("answer", (number, error))
             return
-        answer._future.add_done_callback(
-            lambda future: self._outbox.put("answer", (number, future.exception() or future.result()))
-        )
+        self._by_number[number] = answer
+
+        def settled(future: Future[Any]) -> None:
+            self._by_number.pop(number, None)
+            error = future.exception()
+            self._outbox.put("answer", (number, future.result() if error is None else error))
+
+        answer._future.add_done_callback(settled)
 
 
 def _end_of(extension: Extension) -> Step | Exception | None:

@@ -80,23 +80,28 @@ class LLM:
 
     def embed(self, texts: Sequence[Prompt]) -> np.ndarray:
         """Mean of the last hidden states, L2-normalised: [n, hidden] float32."""
-        with ExitStack() as opened:
-            sequences = [opened.enter_context(self.engine.open_now(text)) for text in texts]
-            means = [answer.result() for answer in [s.read("hidden:-1", pool="mean") for s in sequences]]
+        means: list[np.ndarray] = []
+        for some in _windows(texts, self.engine.options.queue):
+            with ExitStack() as opened:
+                sequences = [opened.enter_context(self.engine.open_now(text)) for text in some]
+                means += [answer.result() for answer in [s.read("hidden:-1", pool="mean") for s in sequences]]
         vectors = np.stack(means)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def _complete(
         self, prompts: Sequence[Prompt], sampling: Sampling | None, stop: Stop | None, n: int, seed: int | None
     ) -> list[Completion]:
-        with ExitStack() as opened:
-            roots = [opened.enter_context(self.engine.open_now(prompt, seed=seed)) for prompt in prompts]
-            branches = [[root] if n == 1 else [opened.enter_context(k) for k in root.fork(n)] for root in roots]
-            running = [[sequence.extend(stop, sampling) for sequence in branch] for branch in branches]
-            return [
-                Completion(root.prompt_tokens, root.seed, [extension.result() for extension in extensions])
-                for root, extensions in zip(roots, running, strict=True)
-            ]
+        done: list[Completion] = []
+        for some in _windows(prompts, self.engine.options.queue // n):
+            with ExitStack() as opened:
+                roots = [opened.enter_context(self.engine.open_now(prompt, seed=seed)) for prompt in some]
+                branches = [[root] if n == 1 else [opened.enter_context(k) for k in root.fork(n)] for root in roots]
+                running = [[sequence.extend(stop, sampling) for sequence in branch] for branch in branches]
+                done += [
+                    Completion(root.prompt_tokens, root.seed, [extension.result() for extension in extensions])
+                    for root, extensions in zip(roots, running, strict=True)
+                ]
+        return done
 
     def close(self) -> None:
         self.engine.close()
@@ -110,3 +115,9 @@ class LLM:
 
 def _is_one(prompts: Prompt | Sequence[str]) -> bool:
     return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
+
+
+def _windows(prompts: Sequence[Prompt], most: int) -> Iterator[Sequence[Prompt]]:
+    """At most as many prompts at a time as the engine's queue takes."""
+    size = max(most, 1)
+    return (prompts[start : start + size] for start in range(0, len(prompts), size))

@@ -6,6 +6,7 @@ the step loop. Text is tokenised and checked on this side; only token ids cross.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import threading
@@ -125,9 +126,9 @@ class RemoteEngine(Surface):
         self._check_generation(stop, sampling)
         self._check_queue()
         number = next(self._numbers)
-        extension = Extension(lambda: self._tell("cancel", number))
+        extension = Extension(lambda: self._cancel(number))
         self._extensions[number] = extension
-        self._tell("extend", number, handle.id, stop, sampling)
+        self._start(self._extensions, number, "extend", handle.id, stop, sampling)
         return extension
 
     def _append(self, handle: SequenceHandle, tokens: list[int]) -> None:
@@ -148,7 +149,7 @@ class RemoteEngine(Surface):
         return self._ask("read", handle.id, f"hidden:{index}", pool)
 
     def _drop(self, handle: SequenceHandle) -> None:
-        if self._failure is None and not self._closing:
+        with contextlib.suppress(EngineStopped):
             self._tell("drop", handle.id)
 
     def _check_queue(self) -> None:
@@ -165,10 +166,23 @@ class RemoteEngine(Surface):
             _send(self._pipe, (verb, arguments))
 
     def _ask(self, verb: str, *arguments: Any) -> Answer[Any]:
-        number, answer = next(self._numbers), Answer[Any]()
+        number = next(self._numbers)
+        answer: Answer[Any] = Answer(lambda: self._cancel(number))
         self._answers[number] = answer
-        self._tell(verb, number, *arguments)
+        self._start(self._answers, number, verb, *arguments)
         return answer
+
+    def _start(self, table: dict[int, Any], number: int, verb: str, *arguments: Any) -> None:
+        """Tells of a request that `table` already knows; forgets it where the engine has stopped."""
+        try:
+            self._tell(verb, number, *arguments)
+        except EngineStopped:
+            table.pop(number, None)
+            raise
+
+    def _cancel(self, number: int) -> None:
+        with contextlib.suppress(EngineStopped):
+            self._tell("cancel", number)
 
     def _call(self, name: str) -> Answer[Any]:
         return self._ask("call", name)

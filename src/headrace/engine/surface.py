@@ -98,8 +98,7 @@ class Surface(ABC):
             return self._tokenizer().encode(prompt)
         items = list(prompt)
         if items and isinstance(items[0], Mapping):
-            tokenizer = self._tokenizer()
-            return tokenizer.encode(tokenizer.apply_chat(items), bos=False)  # type: ignore[arg-type]
+            return self._tokenizer().encode_chat(items)  # type: ignore[arg-type]
         return self._check_ids(items)  # type: ignore[arg-type]
 
     @abstractmethod

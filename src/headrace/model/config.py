@@ -173,9 +173,7 @@ def _rope_tensors(file: GgufFile) -> dict[str, Any]:
         "rope_factors_long.weight": "long_factor",
         "rope_factors_short.weight": "short_factor",
     }
-    return {
-        key: file.tensors[name].numpy().ravel().tolist() for name, key in names.items() if name in file.tensors
-    }
+    return {key: file.tensors[name].numpy().ravel().tolist() for name, key in names.items() if name in file.tensors}
 
 
 def activation(config: Config, keys: Iterable[str], default: str) -> Any:

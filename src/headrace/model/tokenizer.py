@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -121,6 +122,23 @@ class Tokenizer:
             raise HeadraceError("This model has no chat template; send a plain prompt instead.")
         return render_chat(self.chat_template, messages, generation_prompt, tools, self._names)
 
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a conversation up to the assistant's turn.
+
+        A special token written inside a message counts as plain text there, so that no message can end
+        its own turn or speak in another role. Raises HeadraceError as `apply_chat` does.
+        """
+        names = [str(self._added[token].content) for token in self._control]
+        found = sorted({name for name in names for message in messages if name in str(message)}, key=len, reverse=True)
+        if not found:
+            return self.encode(self.apply_chat(messages), bos=False)
+        text = self.apply_chat(_guarded(messages, found))
+        ids: list[int] = []
+        for index, piece in enumerate(_GUARD.split(text)):
+            literal = found[int(piece)] if index % 2 else piece
+            ids += self.encode(literal, special=index % 2 == 0, bos=False)
+        return ids
+
     def _special_bytes(self, token: int) -> bytes:
         content: str = self._added[token].content
         return content.replace("▁", " ").encode() if self._spelling == "sentencepiece" else content.encode()
@@ -139,6 +157,22 @@ class Tokenizer:
             return False
         ids = self.encode("a", bos=False)
         return bool(ids) and self.token_bytes(ids[0]).startswith(b" ")
+
+
+_GUARD = re.compile("\ue000([0-9]+)\ue001")
+"""What stands for a special token's name in a message while its template is rendered."""
+
+
+def _guarded(messages: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Messages with every name in their text replaced by its guard; guards that somebody wrote are taken out."""
+
+    def guard(text: str) -> str:
+        text = _GUARD.sub("", text)
+        for index, name in enumerate(names):
+            text = text.replace(name, f"\ue000{index}\ue001")
+        return text
+
+    return [{key: guard(part) if isinstance(part, str) else part for key, part in m.items()} for m in messages]
 
 
 def _spelling(core: Core) -> Spelling:

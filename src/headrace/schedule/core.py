@@ -234,6 +234,11 @@ class Core:
         need = work.sequence.pages_missing(len(work.sequence.tokens) + 1, self.store)
         return need + len(self.state.running) <= self.store.available + idle
 
+    @property
+    def pinned_pages(self) -> int:
+        """Pages that pinned sequences may come to hold."""
+        return sum(pages_for(self._most(sequence)) for sequence in self._pinned.values())
+
     def _pinned_pages(self, besides: SequenceState) -> int:
         others = (s for s in self._pinned.values() if s is not besides)
         return sum(pages_for(self._most(s)) for s in others)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+log = logging.getLogger("headrace.events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,11 @@ class EventLog:
             self._events.append(event)
             listeners = tuple(self._listeners)
         for listener in listeners:
-            listener(event)
+            try:
+                listener(event)
+            except Exception:
+                log.exception("A listener of engine events failed and is not called any more.")
+                self._listeners.remove(listener)
 
     def listen(self, listener: Callable[[StepEvent], None]) -> Callable[[], None]:
         """Calls `listener` for every later event; returns the function that ends it."""

@@ -154,9 +154,7 @@ class HalfStore(RandomStore):
 
 
 def peak_model() -> tuple[ModelSpec, Limits]:
-    spec = decoder(
-        {"heads": 8, "kv_heads": 4, "head_dim": 64}, {"width": 2048}, hidden=512, vocab=20000, context=2048
-    )
+    spec = decoder({"heads": 8, "kv_heads": 4, "head_dim": 64}, {"width": 2048}, hidden=512, vocab=20000, context=2048)
     return spec, Limits((512,), 256, 128)
 
 
