@@ -113,8 +113,8 @@ def main() -> None:
     before = anonymous_bytes()
     watch = PeakWatch()
     options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=150)
+    watch.start()
     with Engine.load(given.model, options) as engine:
-        watch.start()
         load = Load(engine, given.requests, random.Random(3))
         load.run()
         engine.check()

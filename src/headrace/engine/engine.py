@@ -52,7 +52,8 @@ class Engine(Surface):
         self.spec, self.guarantees, self.tokenizer = executor.spec, executor.guarantees, tokenizer
         self.ledger, self.model_name = ledger or Ledger(), name
         limits = executor.limits
-        self.context = min(self.spec.context, min(limits.pages) * PAGE_TOKENS)
+        asked = self.options.context or self.spec.context
+        self.context = min(asked, self.spec.context, min(limits.pages) * PAGE_TOKENS)
         self._executor = executor
         self._variant = f"{name}|{self.guarantees.profile}"
         self._core = Core(

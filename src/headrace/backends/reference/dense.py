@@ -9,7 +9,7 @@ from torch import LongTensor, Tensor
 
 from headrace.backends.reference.operations import Frame, experts, run_operation
 from headrace.backends.reference.rotary import RotaryTables
-from headrace.backends.reference.weights import DTYPES, load_weights
+from headrace.backends.reference.weights import DTYPES, plan_weights
 from headrace.spec.errors import ContextExceeded
 from headrace.spec.executor import WeightStore
 from headrace.spec.ledger import Ledger
@@ -24,7 +24,10 @@ class DenseModel:
         self, spec: ModelSpec, weights: WeightStore, dtype: str = "fp32", ledger: Ledger | None = None
     ) -> None:
         self.spec, self.program = spec, compile_program(spec)
-        loaded, _ = load_weights(weights, self.program.operations, DTYPES[dtype], ledger or Ledger())
+        ledger, plan = ledger or Ledger(), plan_weights(weights, self.program.operations, DTYPES[dtype])
+        if plan.nbytes:
+            ledger.reserve("weights", "weights", plan.nbytes)
+        loaded = plan.load(ledger)
         self._parameters = {name: torch.nn.Parameter(tensor.clone()) for name, tensor in loaded.items()}
         self._tables = RotaryTables((), 0)
         self._length = 0

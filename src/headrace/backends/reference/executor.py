@@ -9,11 +9,11 @@ import torch
 
 from headrace.backends.reference.attention import PagedAttention, arena_floats
 from headrace.backends.reference.interpreter import Interpreter
-from headrace.backends.reference.pages import Pages
+from headrace.backends.reference.pages import Pages, reserve_state
 from headrace.backends.reference.rotary import RotaryTables, distinct_ropes, table_bytes
 from headrace.backends.reference.step import padded_count, prepare
 from headrace.backends.reference.verify import rows_independent
-from headrace.backends.reference.weights import DTYPES, load_weights
+from headrace.backends.reference.weights import DTYPES, plan_weights
 from headrace.spec.batch import Batch
 from headrace.spec.errors import EngineStopped, InvalidRequest
 from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore
@@ -74,10 +74,13 @@ class ReferenceExecutor:
         with torch.inference_mode():
             nbytes = workspace_bytes(program, self.limits, dtype, self.row_tile)
             self._held.append(self._ledger.reserve("workspace", "activations", nbytes))
-            weights, held = load_weights(store, program.operations, dtype, self._ledger, self.row_tile)
-            self._held += held
-            self._pages = Pages(self.spec, self.limits.pages, dtype, self._ledger)
-            self._held += self._pages.held
+            plan = plan_weights(store, program.operations, dtype, self.row_tile)
+            if plan.nbytes:
+                self._held.append(self._ledger.reserve("weights", "weights", plan.nbytes))
+            state = reserve_state(self.spec, self.limits.pages, dtype.itemsize, self._ledger)
+            self._held += state
+            weights = plan.load(self._ledger, spare=sum(item.bytes for item in state))
+            self._pages = Pages(self.spec, self.limits.pages, dtype)
             attentions = [layer.attention for layer in self.spec.layers]
             attention = PagedAttention(attentions, self._pages, -(-length // PAGE_TOKENS))
             tables = RotaryTables(program.operations, length)

@@ -21,18 +21,23 @@ def state_bytes(spec: ModelSpec, pages: Sequence[int], itemsize: int) -> tuple[i
     )
 
 
+def reserve_state(spec: ModelSpec, pages: Sequence[int], itemsize: int, ledger: Ledger) -> list[Reservation]:
+    """Raises PlanRejected, naming the state memory that would fit."""
+    return [
+        ledger.reserve("state", f"KV pages, group {group}", nbytes, _fewer_pages)
+        for group, nbytes in enumerate(state_bytes(spec, pages, itemsize))
+    ]
+
+
 class Pages:
     """`keys[layer]`, `values[layer]`: [pages + 1, kv heads, PAGE_TOKENS, head size].
 
-    Reserved in the ledger, then allocated and touched at once. Padding reads the null page (the
+    Allocated and touched at once; `reserve_state` comes before. Padding reads the null page (the
     last one), so that nothing which another sequence left behind enters a sum, not even as 0 * inf.
     """
 
-    def __init__(self, spec: ModelSpec, pages: Sequence[int], dtype: torch.dtype, ledger: Ledger) -> None:
+    def __init__(self, spec: ModelSpec, pages: Sequence[int], dtype: torch.dtype) -> None:
         self.counts = tuple(pages)
-        self.held: list[Reservation] = []
-        for group, nbytes in enumerate(state_bytes(spec, pages, dtype.itemsize)):
-            self.held.append(ledger.reserve("state", f"KV pages, group {group}", nbytes, _fewer_pages))
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
         self._layers = tuple(group.layers for group in spec.state_groups())

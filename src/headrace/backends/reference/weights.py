@@ -6,13 +6,14 @@ import math
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from headrace.spec.executor import WeightStore
-from headrace.spec.ledger import Ledger, Reservation
+from headrace.spec.ledger import Ledger
 from headrace.spec.program import Embed, Head, Matmul, Operation
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -56,36 +57,54 @@ def can_pack(dtype: torch.dtype) -> bool:
     )
 
 
-def load_weights(
-    store: WeightStore, operations: Sequence[Operation], dtype: torch.dtype, ledger: Ledger, rows: int | None = None
-) -> tuple[dict[str, Any], list[Reservation]]:
-    """Weights of the run's type by name, and what was reserved for them.
+@dataclass(frozen=True, slots=True)
+class WeightPlan:
+    """What will be loaded in which form: `packed` names as PackedMatrix for `rows`, `plain` ones as tensors."""
 
-    float32 file maps are used as they are, everything else is decoded once; with `rows` matrices are
-    packed for that row count where the machine can. Raises PlanRejected before anything is decoded
-    when the ledger has no room.
-    """
+    leased: Mapping[str, Any]
+    packed: frozenset[str]
+    plain: frozenset[str]
+    dtype: torch.dtype
+    rows: int
+
+    @property
+    def nbytes(self) -> int:
+        """Anonymous bytes of the loaded weights: float32 file maps are used as they are."""
+        plain = {name: self.leased[name] for name in self.plain if not _shared(self.leased[name], self.dtype)}
+        return resident_bytes({name: self.leased[name] for name in self.packed}, self.dtype) + resident_bytes(
+            plain, self.dtype
+        )
+
+    def load(self, ledger: Ledger, spare: int = 0) -> dict[str, Any]:
+        """Canonical name -> tensor; packed matrices under their name with PACKED behind it.
+
+        `spare`: bytes reserved already for what is allocated later, which the decoding may use till then.
+        """
+        transient = ledger.reserve("weights", "decoding buffer", max(_largest_decoded(self) - spare, 0))
+        loaded: dict[str, Any] = {}
+        for name, tensor in self.leased.items():
+            values = _to_torch(tensor.numpy(), self.dtype)
+            if name in self.packed:
+                loaded[name + PACKED] = PackedMatrix(values, self.rows)
+            if name in self.plain:
+                loaded[name] = values
+        ledger.release(transient)
+        return loaded
+
+
+def plan_weights(
+    store: WeightStore, operations: Sequence[Operation], dtype: torch.dtype, rows: int | None = None
+) -> WeightPlan:
+    """Decides the forms; with `rows` matrices are packed for that row count where the machine can."""
     leased = store.lease(operations)
     packed = {op.weight for op in operations if isinstance(op, Matmul | Head)} if rows and can_pack(dtype) else set()
-    plain = (leased.keys() - packed) | {op.table for op in operations if isinstance(op, Embed)}
-    nbytes = resident_bytes({name: leased[name] for name in packed}, dtype)
-    nbytes += resident_bytes({name: leased[name] for name in plain if not _shared(leased[name], dtype)}, dtype)
-    held = [ledger.reserve("weights", "weights", nbytes)] if nbytes else []
-    transient = ledger.reserve("weights", "decoding buffer", _largest_decoded(leased, packed, dtype))
-    loaded: dict[str, Any] = {}
-    for name, tensor in leased.items():
-        values = _to_torch(tensor.numpy(), dtype)
-        if name in packed:
-            loaded[name + PACKED] = PackedMatrix(values, rows or 1)
-        if name in plain:
-            loaded[name] = values
-    ledger.release(transient)
-    return loaded, held
+    tables = {op.table for op in operations if isinstance(op, Embed)}
+    return WeightPlan(leased, frozenset(packed), frozenset((leased.keys() - packed) | tables), dtype, rows or 1)
 
 
-def _largest_decoded(leased: Mapping[str, Any], packed: set[str], dtype: torch.dtype) -> int:
+def _largest_decoded(plan: WeightPlan) -> int:
     """Bytes of the largest weight that lives for a moment beside its final form."""
-    passing = leased if dtype != torch.float32 else {name: leased[name] for name in packed}
+    passing = plan.leased if plan.dtype != torch.float32 else {name: plan.leased[name] for name in plan.packed}
     return max((4 * math.prod(tensor.shape) for tensor in passing.values()), default=0)
 
 
