@@ -1,8 +1,8 @@
 """`make prove`: runs every acceptance item whose result is missing, failed or older than the code it covers.
 
 Items stand in results/prove/items.toml: an id, what it shows, pytest node ids (run with `-m prove`) or a
-command, and the globs of the files it covers. Each result is written as results/prove/<id>.json as soon as
-it is known, so an interrupted run goes on where it stopped.
+command, and the globs of the files it covers; the test files it names are covered as well. Each result is
+written as results/prove/<id>.json as soon as it is known, so an interrupted run goes on where it stopped.
 
     python tests/prove.py [--list] [--force] [ID ...]
 """
@@ -34,6 +34,12 @@ class Item:
     covers: tuple[str, ...]
     tests: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    pending: str = ""
+    """Why no result is committed yet; empty where one has to be."""
+
+    def watched(self) -> tuple[str, ...]:
+        """Globs of all files whose change makes the result stale: those it covers and the tests themselves."""
+        return self.covers + tuple(node.partition("::")[0] for node in self.tests)
 
     def shell_line(self, figures: Path) -> list[str]:
         """The command; in it `{figures}` is the JSON file to which figures are written."""
@@ -53,7 +59,13 @@ def load_items(folder: Path = RESULTS) -> list[Item]:
     table = tomllib.loads((folder / "items.toml").read_text(encoding="utf-8"))
     lists = ("covers", "tests", "command")
     items = [
-        Item(entry["id"], entry["what"], **{key: tuple(entry.get(key, ())) for key in lists}) for entry in table["item"]
+        Item(
+            entry["id"],
+            entry["what"],
+            **{key: tuple(entry.get(key, ())) for key in lists},
+            pending=entry.get("pending", ""),
+        )
+        for entry in table["item"]
     ]
     for item in items:
         if bool(item.tests) == bool(item.command):
@@ -61,15 +73,15 @@ def load_items(folder: Path = RESULTS) -> list[Item]:
     return items
 
 
-def covered_files(covers: tuple[str, ...], root: Path = ROOT) -> list[Path]:
-    found = {path for pattern in covers for path in root.glob(pattern) if path.is_file()}
+def covered_files(watched: tuple[str, ...], root: Path = ROOT) -> list[Path]:
+    found = {path for pattern in watched for path in root.glob(pattern) if path.is_file()}
     return sorted(path for path in found if "__pycache__" not in path.parts)
 
 
-def code_hash(covers: tuple[str, ...], root: Path = ROOT) -> str:
-    """sha256 over the names and contents of all covered files."""
+def code_hash(item: Item, root: Path = ROOT) -> str:
+    """sha256 over the names and contents of all files that the item watches."""
     digest = hashlib.sha256()
-    for path in covered_files(covers, root):
+    for path in covered_files(item.watched(), root):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
@@ -81,13 +93,13 @@ def read_result(item: Item, folder: Path = RESULTS) -> dict[str, Any] | None:
 
 
 def is_current(item: Item, result: dict[str, Any] | None, root: Path = ROOT) -> bool:
-    return result is not None and result["passed"] and result["code_hash"] == code_hash(item.covers, root)
+    return result is not None and result["passed"] and result["code_hash"] == code_hash(item, root)
 
 
 def run_item(item: Item) -> dict[str, Any]:
     from headrace.cli.machine import measured_on
 
-    before, began = code_hash(item.covers), time.monotonic()
+    before, began = code_hash(item), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         figures_file = Path(folder) / "figures.json"
         done = subprocess.run(item.shell_line(figures_file), cwd=ROOT, stdin=subprocess.DEVNULL)

@@ -16,8 +16,15 @@ RESULTS = sorted(prove.RESULTS.glob("*.json"))
 def test_items_cover_files_that_exist() -> None:
     assert ITEMS
     for item in ITEMS.values():
-        for pattern in item.covers:
+        for pattern in item.watched():
             assert prove.covered_files((pattern,)), f"{item.id} covers {pattern}, which matches no file"
+
+
+@pytest.mark.parametrize("item", ITEMS.values(), ids=list(ITEMS))
+def test_every_item_has_a_result_or_says_why_not(item: prove.Item) -> None:
+    stored = prove.read_result(item) is not None
+    assert stored or item.pending, f"{item.id} has no result; run `make prove ARGS={item.id}`"
+    assert not (stored and item.pending), f"{item.id} has a result; take `pending` out of items.toml"
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
@@ -34,13 +41,24 @@ def test_a_change_of_covered_code_makes_a_result_stale(tmp_path: Path) -> None:
     source.parent.mkdir()
     source.write_text("x = 1\n", encoding="utf-8")
     item = prove.Item("demo", "a demonstration", ("src/**/*.py",), command=("true",))
-    result = {"passed": True, "code_hash": prove.code_hash(item.covers, tmp_path)}
+    result = {"passed": True, "code_hash": prove.code_hash(item, tmp_path)}
     assert prove.is_current(item, result, tmp_path)
     source.write_text("x = 2\n", encoding="utf-8")
     assert not prove.is_current(item, result, tmp_path)
     source.write_text("x = 1\n", encoding="utf-8")
     assert prove.is_current(item, result, tmp_path)
     (source.parent / "b.py").write_text("", encoding="utf-8")
+    assert not prove.is_current(item, result, tmp_path)
+
+
+def test_a_change_of_the_tests_makes_a_result_stale(tmp_path: Path) -> None:
+    test = tmp_path / "tests" / "test_a.py"
+    test.parent.mkdir()
+    test.write_text("def test_it(): assert 1 + 1 == 2\n", encoding="utf-8")
+    item = prove.Item("demo", "a demonstration", (), tests=("tests/test_a.py::test_it[case]",))
+    result = {"passed": True, "code_hash": prove.code_hash(item, tmp_path)}
+    assert prove.is_current(item, result, tmp_path)
+    test.write_text("def test_it(): assert True\n", encoding="utf-8")
     assert not prove.is_current(item, result, tmp_path)
 
 
