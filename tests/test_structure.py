@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "headrace"
+FOLDERS = (ROOT / "src", ROOT / "tests", ROOT / "benchmarks")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, USUAL_FUNCTION_LINES = 500, 80, 25
 TORCH_ROOMS = ("headrace.backends.reference", "headrace.backends.cuda", "headrace.mesh", "headrace.adapt")
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK", "place" + "holder", "for " + "now")
@@ -61,7 +62,7 @@ def test_command_line_help_loads_neither_numpy_nor_torch() -> None:
 
 
 def test_files_are_short() -> None:
-    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files(ROOT / "src")}
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files(*FOLDERS)}
     too_long = {path: lines for path, lines in lengths.items() if lines >= MAX_FILE_LINES}
     assert not too_long
 
@@ -85,7 +86,7 @@ def test_functions_are_short() -> None:
 
 def test_nothing_is_left_half_done() -> None:
     found = []
-    for path in python_files(ROOT / "src", ROOT / "tests", ROOT / "benchmarks"):
+    for path in python_files(*FOLDERS):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             found += [f"{path.relative_to(ROOT)}:{number}: {word}" for word in UNFINISHED if word in line]
     assert not found
