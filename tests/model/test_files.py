@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 
+from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
 from headrace.spec.errors import HeadraceError, ModelFileError, UnsupportedModel
 from headrace.spec.ledger import Ledger
@@ -191,3 +192,35 @@ def test_sharded_bf16_folder(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(weights.weights["layers.1.mlp.up.weight"].numpy(), wanted)
     next(tmp_path.glob("*-00001-*.safetensors")).unlink()
     assert "lacks the shards" in sentence(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("block_count", 20_000_000),
+        ("attention.head_count", 0),
+        ("attention.head_count", "many"),
+        ("rope.freq_base", ""),
+    ],
+)
+def test_settings_that_make_no_sense(key: str, value: Any, tmp_path: Path) -> None:
+    settings = {"block_count": 2, "embedding_length": 64, "attention.head_count": 4, "context_length": 64}
+    settings |= {"feed_forward_length": 64, "attention.layer_norm_rms_epsilon": 1e-6, key: value}
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    for name, setting in settings.items():
+        kind = gguf.GGUFValueType.get_type(setting)
+        writer.add_key_value(f"llama.{name}", setting, kind)
+    finish(writer)
+    sentence(tmp_path / "x.gguf")
+
+
+def test_an_alignment_of_nothing(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_uint32("general.alignment", 0)
+    finish(writer)
+    sentence(tmp_path / "x.gguf")
+
+
+def test_a_name_too_long_for_a_path() -> None:
+    with pytest.raises(ModelFileError):
+        resolve("x" * 300)

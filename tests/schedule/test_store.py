@@ -37,9 +37,9 @@ def test_references_count_every_holder() -> None:
     store = StateStore(2)
     (page,) = take(store, 1)
     store.share([page])
-    assert store.references(page) == 2 and not store.writable(page)
+    assert store.references(page) == 2
     store.release([page])
-    assert store.references(page) == 1 and store.writable(page)
+    assert store.references(page) == 1
     assert store.used == 1
     store.release([page])
     assert (store.used, store.available, store.cached) == (0, 2, 0)
@@ -92,7 +92,6 @@ def test_the_first_of_two_equal_pages_stays_findable() -> None:
     first, second = filled(store, [1] * 16), filled(store, [1] * 16)
     key = first.chain(1)[0]
     assert store.find(key) == first.pages[0] != second.pages[0]
-    assert store.writable(second.pages[0]) and not store.writable(first.pages[0])
     second.forget_state(0, store)
     assert store.cached == 0
     first.forget_state(0, store)
@@ -108,12 +107,22 @@ def test_a_page_keeps_its_first_key() -> None:
     assert store.find(b"a") == page and store.find(b"b") is None
 
 
+def test_a_page_about_to_change_is_forgotten() -> None:
+    store = StateStore(2)
+    held = filled(store, [1] * 16)
+    held.truncate(10, store)
+    held.tokens += [2] * 6
+    assert held.prepare(16, store) == [] and len(held.pages) == 1, "its only holder writes it in place"
+    assert store.find(held.chain(1)[0]) is None and store.cached == 0
+    store.check([held.pages])
+
+
 def test_a_cleared_cache_hits_nothing_and_frees_what_nobody_holds() -> None:
     store = StateStore(3)
     held, gone = filled(store, [1] * 16), filled(store, [2] * 16)
     gone.forget_state(0, store)
     store.clear_cache()
-    assert store.find(held.chain(1)[0]) is None and store.writable(held.pages[0])
+    assert store.find(held.chain(1)[0]) is None
     assert (store.used, store.cached) == (1, 0)
     store.check([held.pages])
 
@@ -163,18 +172,6 @@ def test_keys_of_truncated_tokens_are_forgotten() -> None:
     fresh = sequence.chain(3)
     assert fresh[0] == old[0] and fresh[1] != old[1] and fresh[2] != old[2]
     assert (sequence.computed, len(sequence.pages)) == (20, 2)
-
-
-def test_a_page_promised_to_the_cache_is_copied_before_it_is_written() -> None:
-    store = StateStore(4)
-    sequence = filled(store, [1] * 32)
-    promised = sequence.pages[1]
-    sequence.truncate(20, store)
-    sequence.tokens += [2]
-    assert sequence.pages_missing(21, store) == 1
-    (copy,) = sequence.prepare(21, store)
-    assert (copy.source, copy.target) == (promised, sequence.pages[1])
-    assert store.cached == 1
 
 
 def test_a_fork_shares_pages_and_each_copies_only_while_shared() -> None:

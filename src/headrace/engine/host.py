@@ -50,8 +50,8 @@ class Outbox(threading.Thread):
             kind, content = self._queue.get()
             try:
                 self._pipe.send((kind, content))
-            except OSError:
-                os._exit(1)  # the reader is gone, and with it everyone who could want an answer
+            except Exception:
+                os._exit(1)  # the reader is gone, or would wait for what cannot be sent
 
 
 class HostDeliveries(Deliveries):

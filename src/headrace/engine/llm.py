@@ -13,6 +13,7 @@ import numpy as np
 from headrace.engine.answer import Step, Token
 from headrace.engine.engine import Engine
 from headrace.engine.surface import Prompt
+from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
@@ -85,12 +86,14 @@ class LLM:
             with ExitStack() as opened:
                 sequences = [opened.enter_context(self.engine.open_now(text)) for text in some]
                 means += [answer.result() for answer in [s.read("hidden:-1", pool="mean") for s in sequences]]
-        vectors = np.stack(means)
+        vectors = np.stack(means) if means else np.zeros((0, self.engine.spec.hidden), np.float32)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def _complete(
         self, prompts: Sequence[Prompt], sampling: Sampling | None, stop: Stop | None, n: int, seed: int | None
     ) -> list[Completion]:
+        if n < 1:
+            raise InvalidRequest(f"n is {n}; ask for at least one completion.", "n")
         done: list[Completion] = []
         for some in _windows(prompts, self.engine.options.queue // n):
             with ExitStack() as opened:

@@ -188,18 +188,22 @@ class RemoteEngine(Surface):
         return self._ask("call", name)
 
     def _read_news(self) -> None:
-        while True:
-            try:
+        reason = ""
+        try:
+            while True:
                 kind, content = self._pipe.recv()
-            except (EOFError, OSError):
-                break
-            if kind == "news":
-                self._take_news(content)
-            elif kind == "answer":
-                number, outcome = content
-                _settle(self._answers.pop(number), outcome)
-        self._process.join(5)
-        self._fail_all("closed" if self._closing else f"its process ended with exit status {self._process.exitcode}")
+                if kind == "news":
+                    self._take_news(content)
+                elif kind == "answer":
+                    number, outcome = content
+                    _settle(self._answers.pop(number), outcome)
+        except (EOFError, OSError):
+            self._process.join(5)
+            reason = f"its process ended with exit status {self._process.exitcode}"
+        except Exception as error:  # a message that cannot be understood: nobody may wait forever for the next
+            reason = f"{type(error).__name__}: {error}"
+            self._process.kill()
+        self._fail_all("closed" if self._closing else reason)
 
     def _take_news(self, news: News) -> None:
         self._stats = news.stats

@@ -176,7 +176,7 @@ def resolve(name_or_path: str, progress: Progress | None = None, pull: bool = Tr
     Raises ModelFileError in one sentence for a name that nothing here knows or that cannot be pulled.
     """
     path = Path(name_or_path).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists, no error for a name too long for a path
         return path
     if (local := find_local(name_or_path)) is not None:
         return local.path

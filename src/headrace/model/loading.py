@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ _IGNORED_HF = (
     r"|vision_tower\.|multi_modal_projector\.|^score\."
 )
 """Buffers, and heads of other uses than generation or embedding."""
+
+_NONSENSE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What code meets in a file whose settings are not of the kind they should be."""
 
 
 class ResidentStore(WeightStore):
@@ -67,19 +71,36 @@ def load_model(path: str | Path, ledger: Ledger, context: int | None = None) -> 
     factors of models that have both. Raises ModelFileError or UnsupportedModel, one sentence each.
     """
     path = Path(path).expanduser()
+    try:
+        return _load(path, ledger, context)
+    except _NONSENSE as error:
+        raise ModelFileError(
+            f"{path.name} has settings that make no sense ({type(error).__name__}: {error}); download it again."
+        ) from None
+
+
+def _load(path: Path, ledger: Ledger, context: int | None) -> LoadedModel:
     if path.is_dir():
         only = sorted(path.glob("*.gguf"))
         if not (path / "config.json").exists() and len(only) == 1:
             return _load_gguf(only[0], ledger, context)
         return _load_folder(path, ledger, context)
-    if not path.exists():
+    if not os.path.exists(path):
         raise ModelFileError(f"{path} does not exist; check the path or run `headrace models`.")
     return _load_gguf(path, ledger, context)
 
 
+def _check_layers(count: Any, tensors: int, name: str) -> None:
+    """A model has at least one tensor a layer: a huge count beyond that is damage, and would cost memory to build."""
+    if isinstance(count, int | float) and count > max(tensors, 1000):
+        raise ModelFileError(f"{name} names {count} layers but has {tensors} tensors; download it again.")
+
+
 def _load_gguf(path: Path, ledger: Ledger, context: int | None) -> LoadedModel:
     file = read_gguf(path)
-    family = by_architecture(str(file.need("general.architecture")))
+    architecture = str(file.need("general.architecture"))
+    family = by_architecture(architecture)
+    _check_layers(file.metadata.get(f"{architecture}.block_count"), len(file.tensors), path.name)
     spec = family.build(gguf_config(file, context))
     weights = canonical(spec, family.gguf, file.tensors, _ignored(_IGNORED_GGUF, spec, "output.weight"), path.name)
     tokenizer = Tokenizer.from_gguf(file)
@@ -94,6 +115,7 @@ def _load_folder(path: Path, ledger: Ledger, context: int | None) -> LoadedModel
     family = by_model_type(str(settings.get("model_type")))
     settings = {family.renamed.get(key, key): value for key, value in settings.items() if key not in _dropped(family)}
     where = f"{path.name}/config.json"
+    _check_layers(settings.get("num_hidden_layers"), len(folder.tensors), where)
     spec = family.build(Config(settings, where, context=context))
     tensors = {_unwrapped(name): tensor for name, tensor in folder.tensors.items()}
     weights = canonical(spec, family.hf, tensors, _ignored(_IGNORED_HF, spec, "lm_head.weight"), path.name)

@@ -83,7 +83,9 @@ class Tokenizer:
         """Token ids. `special`: special tokens written in the text count as such; `bos`: add the tokens
         that the model wants around a text (in front; an encoder's also behind)."""
         core = self._core if special else self._core_without_special
-        ids: list[int] = core.encode(text, add_special_tokens=bos).ids
+        # Unlike `encode`, `encode_batch` releases the interpreter: a long text must not hold up other threads.
+        (encoding,) = core.encode_batch([text], add_special_tokens=bos)
+        ids: list[int] = encoding.ids
         return ids
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
@@ -129,10 +131,12 @@ class Tokenizer:
         its own turn or speak in another role. Raises HeadraceError as `apply_chat` does.
         """
         names = [str(self._added[token].content) for token in self._control]
-        found = sorted({name for name in names for message in messages if name in str(message)}, key=len, reverse=True)
+        unmarked = [_in_strings(message, lambda text: _GUARD_MARKS.sub("", text)) for message in messages]
+        written = repr(unmarked)
+        found = sorted((name for name in names if repr(name)[1:-1] in written), key=len, reverse=True)
         if not found:
             return self.encode(self.apply_chat(messages), bos=False)
-        text = self.apply_chat(_guarded(messages, found))
+        text = self.apply_chat([_in_strings(message, lambda text: _guarded(text, found)) for message in unmarked])
         ids: list[int] = []
         for index, piece in enumerate(_GUARD.split(text)):
             literal = found[int(piece)] if index % 2 else piece
@@ -163,16 +167,23 @@ _GUARD = re.compile("\ue000([0-9]+)\ue001")
 """What stands for a special token's name in a message while its template is rendered."""
 
 
-def _guarded(messages: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Messages with every name in their text replaced by its guard; guards that somebody wrote are taken out."""
+_GUARD_MARKS = re.compile("[\ue000\ue001]")
 
-    def guard(text: str) -> str:
-        text = _GUARD.sub("", text)
-        for index, name in enumerate(names):
-            text = text.replace(name, f"\ue000{index}\ue001")
-        return text
 
-    return [{key: guard(part) if isinstance(part, str) else part for key, part in m.items()} for m in messages]
+def _guarded(text: str, names: Sequence[str]) -> str:
+    """`text`, which has no guards, with every name replaced by its guard."""
+    for index, name in enumerate(names):
+        text = text.replace(name, f"\ue000{index}\ue001")
+    return text
+
+
+def _in_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` with every string in it changed, however deep it stands."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _in_strings(part, change) for key, part in value.items()}
+    return [_in_strings(part, change) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _spelling(core: Core) -> Spelling:

@@ -68,7 +68,7 @@ class StateStore:
             page = self._free.pop()
         elif self._evictable:
             page, _ = self._evictable.popitem(last=False)
-            self._forget(page)
+            self.forget(page)
         else:
             return None
         self._references[page] = 1
@@ -93,10 +93,6 @@ class StateStore:
                 else:
                     self._evictable[page] = None
 
-    def writable(self, page: int) -> bool:
-        """Whether its one holder may write it in place: not shared, and not promised to the cache."""
-        return self._references[page] == 1 and self._key[page] is None
-
     def register(self, page: int, key: bytes) -> None:
         """Makes a full page findable; the first page of equal content stays the findable one."""
         if self._key[page] is None and key not in self._by_key:
@@ -109,12 +105,13 @@ class StateStore:
     def clear_cache(self) -> None:
         """Forgets every cached page; pages that sequences hold stay theirs but can no longer be hit."""
         for page in [p for p, key in enumerate(self._key) if key is not None]:
-            self._forget(page)
+            self.forget(page)
             if page in self._evictable:
                 del self._evictable[page]
                 self._free.append(page)
 
-    def _forget(self, page: int) -> None:
+    def forget(self, page: int) -> None:
+        """Makes a page unfindable, because its content is about to change."""
         key = self._key[page]
         if key is not None:
             del self._by_key[key]
