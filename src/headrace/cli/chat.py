@@ -54,7 +54,8 @@ class Conversation:
 
     The chat template renders the whole conversation each turn. Where the new rendering begins with the
     old one and the answer as it was generated, only the rest is tokenised and appended; else (a
-    template that rewrites earlier turns, an answer cut at a stop text) the conversation is opened anew.
+    template that rewrites earlier turns, an answer cut at a stop text, a message that names a control
+    token) the conversation is opened anew.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Conversation:
 
     def _continued(self, messages: list[dict[str, str]], rendered: str) -> SequenceHandle:
         sequence = self._sequence
-        if sequence is not None and self._rendered and rendered.startswith(self._rendered):
+        goes_on = self._rendered and rendered.startswith(self._rendered)
+        if sequence is not None and goes_on and not self._names_control(messages[-1]["content"]):
             rest = self._tokenizer.encode(rendered[len(self._rendered) :], bos=False)
             self._rendered = ""
             sequence.append(_without_end_token(rest, sequence.tokens, self._tokenizer.eos)).result()
@@ -100,6 +102,10 @@ class Conversation:
             sequence.drop()
         self._sequence = self.engine.open_now(messages, seed=self._seed, sampling=self._sampling)
         return self._sequence
+
+    def _names_control(self, text: str) -> bool:
+        """Whether a control token's name stands in `text`: tokenised as part of the template it would count as one."""
+        return any(not self._tokenizer.token_bytes(token) for token in self._tokenizer.encode(text, bos=False))
 
 
 def _without_end_token(rest: list[int], tokens: list[int], eos: tuple[int, ...]) -> list[int]:
