@@ -1,10 +1,12 @@
-# Headrace needs Python 3.11 or newer and make; everything else is installed into .venv.
+# Headrace needs Python 3.11 or newer with its venv, and make; everything else is installed into .venv.
+# PIP_ARGS goes to pip as it is, for example an extra index that has CPU builds of PyTorch.
 PYTHON ?= python3
 PROMPT ?= What is a headrace, and why would a water mill need one? Answer in two sentences.
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+SIZE := MB where the index gives PyTorch's CPU build, several GB where it gives the CUDA build (PIP_ARGS can name another index)
 
 .PHONY: run test lint check prove bench docs clean
 
@@ -36,14 +38,15 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Headrace needs Python 3.11 or newer; give one with PYTHON=python3.11." if sys.version_info < (3, 11) else 0)'
 	@echo "Creating the environment $(VENV) …"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) >&2 || { rm -rf $(VENV); \
+	  echo "The environment $(VENV) could not be made; install the package python3-venv and run make again." >&2; exit 1; }
 
 $(VENV)/.stamp-run: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Headrace with PyTorch into $(VENV): about 200 MB, a few minutes the first time …"
+	@echo "Installing Headrace with PyTorch into $(VENV): about 200 $(SIZE), a few minutes the first time …"
 	@$(INSTALL) --editable '.[torch]'
 	@touch $@
 
 $(VENV)/.stamp-test: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Headrace and its test tools into $(VENV): about 400 MB, a few minutes the first time …"
+	@echo "Installing Headrace and its test tools into $(VENV): about 400 $(SIZE), a few minutes the first time …"
 	@$(INSTALL) --editable '.[torch,test,dev]'
 	@touch $@ $(VENV)/.stamp-run
