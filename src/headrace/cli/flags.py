@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -75,8 +75,3 @@ def _frozen(value: Any) -> Any:
 
 def _panel(config: type) -> str:
     return {"EngineOptions": "Engine", "ServerConfig": "Server"}.get(config.__name__, config.__name__)
-
-
-def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that were given at all: those not None."""
-    return {name: value for name, value in values.items() if value is not None}

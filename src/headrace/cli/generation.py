@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from headrace.cli.show import progress_bars
+from headrace.cli.show import note, progress_bars
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from headrace.engine.answer import Step
     from headrace.engine.surface import Surface
 
@@ -58,9 +64,37 @@ def _start(model: str, options: EngineOptions, report: Progress) -> Surface:
 
 
 def _start_remote(model: str, options: EngineOptions, report: Progress) -> Surface:
+    """Loads in a thread that takes no Ctrl-C, and so does the process that it starts; this one stays free for it."""
     from headrace.engine.remote import RemoteEngine
 
-    return RemoteEngine(model, options, report)
+    loaded: Future[Surface] = Future()
+
+    def load() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            loaded.set_result(RemoteEngine(model, options, report))
+        except BaseException as error:
+            loaded.set_exception(error)
+
+    others = set(multiprocessing.active_children())
+    thread = threading.Thread(target=load, name="headrace-load", daemon=True)
+    thread.start()
+    try:
+        return loaded.result()
+    except KeyboardInterrupt:
+        _stop_loading(thread, others)
+        note("Interrupted while the model was loading.")
+        raise
+
+
+def _stop_loading(thread: threading.Thread, others: set[BaseProcess]) -> None:
+    """Kills the process that loads, which hears no milder signal, and gives the thread a moment to see it."""
+    for _ in range(20):
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        thread.join(0.05)
+        if not thread.is_alive():
+            return
 
 
 def usage(step: Step, prompt_tokens: int) -> dict[str, int]:

@@ -14,6 +14,7 @@ from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
 from headrace.cli.show import note
 from headrace.server.config import ServerConfig
+from headrace.spec.errors import HeadraceError
 from headrace.spec.options import EngineOptions
 
 YIELDING = 5
@@ -30,15 +31,25 @@ def serve(
     options: EngineOptions = EngineOptions(),
 ) -> None:
     """Serve a model over HTTP: chat, completions, embeddings, metrics. Ctrl-C or SIGTERM drains and ends."""
+    from headrace.server.keys import KeyRing
+    from headrace.server.serve import bind
     from headrace.server.serve import serve as serve_http
 
+    if embedder == model:
+        raise HeadraceError(f"--embedder {model} is the served model, which embeds by itself; leave --embedder out.")
+    KeyRing.read(server.api_keys)  # refused here, before minutes of loading
     with ExitStack() as stack:
+        listener = stack.enter_context(bind(server))
         engine = stack.enter_context(g.loaded_engine(model, options, remote=True))
         encoder = stack.enter_context(g.loaded_engine(embedder, options, remote=True)) if embedder else None
         os.nice(YIELDING)
         name = server.model_name or served_name(model, engine.model_name)
         code = serve_http(
-            engine, replace(server, model_name=name), encoder, ready=lambda url: note(f"{name} answers at {url}/v1")
+            engine,
+            replace(server, model_name=name),
+            encoder,
+            ready=lambda url: note(f"{name} answers at {url}/v1"),
+            listener=listener,
         )
     if code:
         raise typer.Exit(code)

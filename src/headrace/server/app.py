@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def create_app(engine: Surface, config: ServerConfig | None = None, embedder: Surface | None = None) -> Starlette:
     """The OpenAI-compatible application over `engine`; `embedder` answers /v1/embeddings where given.
 
-    Raises HeadraceError for a key file that cannot be used.
+    Raises HeadraceError for a key file that cannot be used and for two models of one name.
     """
     service = Service(engine, config or ServerConfig(), embedder)
 

@@ -23,6 +23,6 @@ class ServerConfig:
     model_name: str | None = _option(None, "Name under which the model is served (default: the model's own).")
     max_request_bytes: int = _option(8 * 2**20, "Largest request body in bytes; a larger one is refused with 413.")
     max_choices: int = _option(128, "Most choices of one request: its prompts times `n`.")
-    body_seconds: float = _option(30.0, "Longest wait for a request's body; then 408.")
+    body_seconds: float = _option(30.0, "Longest wait for a request's headers, then for its body (408).")
     request_seconds: float = _option(600.0, "Longest time one request may take; then 504.")
     drain_seconds: float = _option(30.0, "After SIGTERM, how long accepted requests may finish.")

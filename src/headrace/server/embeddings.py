@@ -17,7 +17,7 @@ from headrace.server.generation import Call, Prompt, open_sequence
 from headrace.server.replies import Embedding, EmbeddingReply, EmbeddingUsage, Extras
 from headrace.server.request import text_prompts
 from headrace.server.schema import EmbeddingRequest, ignored
-from headrace.server.service import Context, log
+from headrace.server.service import Context
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ async def embeddings(context: Context) -> ASGIApp:
     prompts = text_prompts(engine, request.input, "input")
     if len(prompts) > MOST_INPUTS:
         raise refused(f"`input` has {len(prompts)} entries, more than {MOST_INPUTS}; send fewer.", "input")
-    if request.user is not None:
-        log.info("principal %s, user %.64r", context.principal, request.user)
+    context.log_user(request.user)
     call = Call(prompts, Sampling(), Stop(), principal=context.principal)
     vectors, tokens = await _read_all(engine, call)
     promised = engine.guarantees

@@ -61,6 +61,8 @@ def _parse(lines: list[str], path: Path) -> dict[str, str]:
             continue
         if len(words) != 2 or words[0] in principals:
             raise HeadraceError(f"Line {number} of {path} is not one new `key principal` pair; correct it.")
+        if not (words[0].isascii() and words[0].isprintable()):
+            raise HeadraceError(f"The key in line {number} of {path} has characters no header carries; use ASCII only.")
         principals[words[0]] = words[1]
     if not principals:
         raise HeadraceError(f"The key file {path} has no key; add a `key principal` line.")

@@ -36,8 +36,8 @@ _STATUS = {
     405: "The route does not take this method.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
-    415: "The content type is not application/json.",
-    429: "The queue is full; try again after Retry-After seconds.",
+    415: "The content type is missing or not application/json.",
+    429: "The queue is full, or too many requests are under way; try again after Retry-After seconds.",
     503: "The server is stopping, or its engine does not run.",
     504: "The request took longer than the server allows.",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -207,6 +207,3 @@ class DetokenizeReply(Struct):
 class Health(Struct):
     status: Literal["ok"]
     model: str
-
-
-Json = dict[str, Any]

@@ -9,7 +9,7 @@ from headrace.server.errors import refused
 from headrace.server.generation import Call, Prompt
 from headrace.server.replies import EffectiveSampling, Extras
 from headrace.server.schema import GenerationRequest, Message, TextPart, ignored
-from headrace.server.service import Context, log
+from headrace.server.service import Context
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def call_of(
         raise refused(f"{len(prompts)} prompts times n = {n} is more than {limit} choices; ask for fewer.", "n")
     if request.stream_options is not None and not request.stream:
         raise refused("`stream_options` needs `stream: true`; leave it out or stream.", "stream_options")
-    if request.user is not None:
-        log.info("principal %s, user %.64r", context.principal, request.user)
+    context.log_user(request.user)
     return Call(
         prompts=prompts,
         sampling=_sampling(engine, request, logprobs),

@@ -6,11 +6,15 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from headrace.server.app import create_app
 from headrace.server.config import ServerConfig
@@ -31,21 +35,82 @@ def serve(
     config: ServerConfig | None = None,
     embedder: Surface | None = None,
     ready: Callable[[str], None] | None = None,
+    listener: socket.socket | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status: 0, or 1 when the engine died.
 
+    `listener` is what `bind` gave, for a caller who wants the address before the model is loaded.
     `ready(url)` is called once requests are taken. Call it from the main thread. On a signal new requests
     get 503 and accepted ones may finish for `drain_seconds`; a second signal ends them at once.
     Raises HeadraceError when the address cannot be had.
     """
     config = config or ServerConfig()
-    listener = _listen(config)
-    app = create_app(engine, config, embedder)
-    settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
+    listener = listener or bind(config)
+    with listener:
+        return _serve(engine, config, embedder, ready, listener)
+
+
+def bind(config: ServerConfig) -> socket.socket:
+    """Takes the address without listening yet, so that nobody waits on a model that still loads.
+
+    Raises HeadraceError when the address cannot be had.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except (OSError, OverflowError, UnicodeError) as error:
+        listener.close()
+        raise _no_address(config, error) from error
+    return listener
+
+
+def settings(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=partial(_Protocol, header_seconds=config.body_seconds),  # type: ignore[arg-type]
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
     )
+
+
+def _serve(
+    engine: Surface,
+    config: ServerConfig,
+    embedder: Surface | None,
+    ready: Callable[[str], None] | None,
+    listener: socket.socket,
+) -> int:
+    _show_log()
+    app = create_app(engine, config, embedder)
+    try:
+        listener.listen(2048)
+    except OSError as error:
+        raise _no_address(config, error) from error
     engines = [engine] if embedder is None else [engine, embedder]
-    return asyncio.run(_run(_Server(settings), listener, app.state.service.life, engines, config, ready))
+    return asyncio.run(_run(_Server(settings(app, config)), listener, app.state.service.life, engines, config, ready))
+
+
+class _Protocol(H11Protocol):
+    """Closes a connection whose first request has not begun in time: uvicorn limits only the pauses after one."""
+
+    def __init__(self, *values: Any, header_seconds: float, **named: Any) -> None:
+        super().__init__(*values, **named)
+        self._header_seconds = header_seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(self._header_seconds, self._close_unused)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _close_unused(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -107,13 +172,19 @@ async def _until_stopped(stop: asyncio.Event, serving: asyncio.Task[None], engin
     return None
 
 
-def _listen(config: ServerConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    try:
-        return socket.create_server((config.host, config.port), family=family, backlog=2048)
-    except OSError as error:
-        where = f"{config.host}:{config.port}"
-        raise HeadraceError(f"Cannot listen on {where} ({error.strerror}); choose another --host or --port.") from error
+def _show_log() -> None:
+    """The server's own log goes to stderr from INFO on, unless the program has set logging up itself."""
+    if not log.hasHandlers():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+
+
+def _no_address(config: ServerConfig, error: Exception) -> HeadraceError:
+    reason = getattr(error, "strerror", None) or error
+    where = f"{config.host}:{config.port}"
+    return HeadraceError(f"Cannot listen on {where} ({str(reason).rstrip('.')}); choose another --host or --port.")
 
 
 def url_of(listener: socket.socket) -> str:

@@ -21,17 +21,22 @@ from headrace.server.lifecycle import Job, Lifecycle
 from headrace.server.logprobs import TokenNames
 from headrace.server.metrics import Metrics
 from headrace.server.schema import decode
-from headrace.spec.errors import HeadraceError
+from headrace.spec.errors import HeadraceError, Overloaded
 
 if TYPE_CHECKING:
     from headrace.engine.surface import Surface
 
 log = logging.getLogger("headrace.server")
+SPARE_REQUESTS = 64
+"""Requests that are taken beyond those the engines run and queue: they are arriving, or ask for less."""
 _Request = TypeVar("_Request", bound=msgspec.Struct)
 
 
 class Service:
-    """One served model, and perhaps a second one for embeddings."""
+    """One served model, and perhaps a second one for embeddings.
+
+    Raises HeadraceError for a key file that cannot be used and for two models of one name.
+    """
 
     def __init__(self, engine: Surface, config: ServerConfig, embedder: Surface | None = None) -> None:
         self.engine = engine
@@ -41,20 +46,23 @@ class Service:
         self.life = Lifecycle(config.request_seconds)
         self.metrics = Metrics(engine)
         self.created = int(time.time())
-        self._names: dict[str, TokenNames] = {}
+        self.most_requests = sum(e.options.running + e.options.queue for e in {engine, self.embedder}) + SPARE_REQUESTS
+        self._names: dict[Surface, TokenNames] = {}
         self.name = config.model_name or engine.model_name
+        if self.embedder is not engine and self.embedder.model_name == self.name:
+            raise HeadraceError(f"The embedder is called {self.name} like the served model; choose a --model-name.")
 
     def names(self, engine: Surface) -> TokenNames:
         """How `engine`'s tokens are shown; kept, because looking a token up costs."""
-        if engine.model_name not in self._names:
-            self._names[engine.model_name] = TokenNames(engine.tokenizer)
-        return self._names[engine.model_name]
+        if engine not in self._names:
+            self._names[engine] = TokenNames(engine.tokenizer)
+        return self._names[engine]
 
     def models(self) -> dict[str, Surface]:
         """Served name -> engine."""
         served = {self.name: self.engine}
         if self.embedder is not self.engine:
-            served.setdefault(self.embedder.model_name, self.embedder)
+            served[self.embedder.model_name] = self.embedder
         return served
 
     def named(self, model: str | None, default: Surface) -> tuple[str, Surface]:
@@ -77,6 +85,10 @@ class Context:
     request: Request
     principal: str
     body: bytes = b""
+
+    def log_user(self, user: str | None) -> None:
+        if user is not None:
+            log.info("principal %s, user %.64r", self.principal, user)
 
     async def decoded(self, kind: type[_Request]) -> _Request:
         return await decode(self.body, kind)
@@ -118,6 +130,8 @@ class Endpoint:
         if service.life.draining and not self.public:
             raise draining()
         principal = "" if self.public else service.keys.principal(request.headers.get("authorization"))
+        if not self.public and len(service.life.jobs) >= service.most_requests:
+            raise Overloaded(f"{service.most_requests} requests are under way already; try again in a moment.")
         async with service.life.job() as job:
             context = Context(service, job, request, principal)
             if request.method == "POST":
@@ -150,9 +164,11 @@ def _route(scope: Scope) -> str:
 
 
 async def _read_body(request: Request, receive: Receive, config: ServerConfig) -> bytes:
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    # A web page of another origin can send any other type, or none, without asking the server first.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise ApiError(415, f"The content type {kind!r} is not taken; send application/json.")
+        found = f"The content type {kind!r} is not taken" if kind else "The body has no content type"
+        raise ApiError(415, f"{found}; send `Content-Type: application/json`.")
     try:
         async with asyncio.timeout(config.body_seconds):
             return await _collect(receive, config.max_request_bytes)
