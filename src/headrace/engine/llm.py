@@ -70,6 +70,10 @@ class LLM:
         seed: int | None = None,
     ) -> Completion:
         """The assistant's next turn, through the model's chat template."""
+        if isinstance(messages, str):
+            raise InvalidRequest(
+                'chat takes messages; give [{"role": "user", "content": …}] or use generate.', "messages"
+            )
         return self._complete([messages], sampling, stop, n, seed)[0]
 
     def stream(

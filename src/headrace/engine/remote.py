@@ -48,6 +48,7 @@ class RemoteEngine(Surface):
         self._numbers = itertools.count(1)
         self._extensions: dict[int, Extension] = {}
         self._answers: dict[int, Answer[Any]] = {}
+        self._reading: set[Answer[Any]] = set()
         self._deliveries = Deliveries()
         self._failure: str | None = None
         self._closing = False
@@ -142,18 +143,24 @@ class RemoteEngine(Surface):
 
     def _score(self, handle: SequenceHandle, length: int, pieces: list[list[int]]) -> Answer[list[list[float]]]:
         self._check_queue()
-        return self._ask("score", handle.id, pieces)
+        return self._read_out(self._ask("score", handle.id, pieces))
 
     def _read(self, handle: SequenceHandle, index: int, pool: Pool) -> Answer[np.ndarray]:
         self._check_queue()
-        return self._ask("read", handle.id, f"hidden:{index}", pool)
+        return self._read_out(self._ask("read", handle.id, f"hidden:{index}", pool))
 
     def _drop(self, handle: SequenceHandle) -> None:
         with contextlib.suppress(EngineStopped):
             self._tell("drop", handle.id)
 
+    def _read_out(self, answer: Answer[Any]) -> Answer[Any]:
+        """Counts a score or read as a request until it is settled."""
+        self._reading.add(answer)
+        answer._future.add_done_callback(lambda _: self._reading.discard(answer))
+        return answer
+
     def _check_queue(self) -> None:
-        waiting = len(self._extensions) + len(self._answers) - self.options.running
+        waiting = len(self._extensions) + len(self._reading) - self.options.running
         if waiting >= self.options.queue:
             raise Overloaded(f"{waiting} requests wait already; try again in a moment or raise --queue.")
 

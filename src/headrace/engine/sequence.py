@@ -83,7 +83,7 @@ class SequenceHandle:
         if wanted > 0 and len(self._tokens) >= self._engine.context:
             raise ContextExceeded(
                 f"The sequence has {len(self._tokens)} tokens and the context is {self._engine.context}, "
-                f"which leaves no room for a new one; shorten the prompt or raise --context."
+                f"which leaves no room for a new one; {self._engine._more_context()}."
             )
         most = min(len(self._tokens) + wanted, self._engine.context)
         noise = NoiseKey(self.seed, self._path)

@@ -160,9 +160,16 @@ class Surface(ABC):
     def _check_length(self, length: int) -> None:
         if length > self.context:
             raise ContextExceeded(
-                f"The prompt has {length} tokens and the context is {self.context}; "
-                f"shorten the prompt or raise --context."
+                f"The prompt has {length} tokens and the context is {self.context}; {self._more_context()}."
             )
+
+    def _more_context(self) -> str:
+        """What would make the context longer, where something can."""
+        if self.context < min(self.options.context or self.spec.context, self.spec.context):
+            return "shorten the prompt or raise --state-memory"
+        if self.context < self.spec.context:
+            return "shorten the prompt or raise --context"
+        return "shorten the prompt"
 
     def _check_ids(self, ids: Sequence[int]) -> list[int]:
         for token in ids:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as Core
 from headrace.model.chat import render_chat
 from headrace.model.folder import read_json
 from headrace.model.gguf_file import GgufFile
-from headrace.spec.errors import HeadraceError, ModelFileError
+from headrace.spec.errors import HeadraceError, InvalidRequest, ModelFileError
 
 Spelling: TypeAlias = Literal["byte_level", "sentencepiece", "wordpiece", "plain"]
 """How a vocabulary writes bytes: as printable stand-ins, as ▁ and <0x0A>, as ##pieces, or as they are."""
@@ -82,6 +82,10 @@ class Tokenizer:
     def encode(self, text: str, special: bool = True, bos: bool = True) -> list[int]:
         """Token ids. `special`: special tokens written in the text count as such; `bos`: add the tokens
         that the model wants around a text (in front; an encoder's also behind)."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("The text has broken characters; send valid UTF-8.", "prompt") from None
         core = self._core if special else self._core_without_special
         # Unlike `encode`, `encode_batch` releases the interpreter: a long text must not hold up other threads.
         (encoding,) = core.encode_batch([text], add_special_tokens=bos)

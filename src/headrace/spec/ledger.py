@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -34,12 +34,18 @@ class Ledger:
         return sum(item.bytes for item in self.items)
 
     def reserve(self, tag: Tag, what: str, nbytes: int, nearest: Callable[[int], str] | None = None) -> Reservation:
-        """Takes `nbytes`, or raises PlanRejected naming the largest items and `nearest(bytes free)`."""
-        item = Reservation(tag, what, nbytes)
-        if self.limit is not None and self.total + nbytes > self.limit:
-            raise PlanRejected(self._refusal(item, nearest))
-        self.items.append(item)
-        return item
+        """Takes `nbytes`, or raises PlanRejected naming the largest items and `nearest(bytes too many)`."""
+        return self.reserve_all([(tag, what, nbytes)], nearest)[0]
+
+    def reserve_all(
+        self, plan: Sequence[tuple[Tag, str, int]], nearest: Callable[[int], str] | None = None
+    ) -> list[Reservation]:
+        """Takes every (tag, what, bytes) or none; a refusal names the need of the whole plan."""
+        items = [Reservation(*entry) for entry in plan]
+        if self.limit is not None and self.total + sum(item.bytes for item in items) > self.limit:
+            raise PlanRejected(self._refusal(items, nearest))
+        self.items += items
+        return items
 
     def map_file(self, what: str, nbytes: int) -> Reservation:
         item = Reservation("weights", what, nbytes)
@@ -55,13 +61,14 @@ class Ledger:
             sums[item.tag] = sums.get(item.tag, 0) + item.bytes
         return sums
 
-    def _refusal(self, item: Reservation, nearest: Callable[[int], str] | None) -> str:
+    def _refusal(self, items: Sequence[Reservation], nearest: Callable[[int], str] | None) -> str:
         assert self.limit is not None
-        largest = sorted([*self.items, item], key=lambda i: -i.bytes)[:3]
+        need = self.total + sum(item.bytes for item in items)
+        largest = sorted([*self.items, *items], key=lambda i: -i.bytes)[:3]
         names = ", ".join(f"{i.what} {mib(i.bytes)}" for i in largest)
-        hint = nearest(self.limit - self.total) if nearest else "raise --memory or choose a smaller model"
-        return f"The plan needs {mib(self.total + item.bytes)} but {mib(self.limit)} are allowed ({names}); {hint}."
+        hint = nearest(need - self.limit) if nearest else "raise --memory or choose a smaller model"
+        return f"The plan needs {mib(need, up=True)} but {mib(self.limit)} are allowed ({names}); {hint}."
 
 
-def mib(nbytes: int) -> str:
-    return f"{nbytes / 2**20:,.0f} MiB"
+def mib(nbytes: int, up: bool = False) -> str:
+    return f"{-(-nbytes // 2**20) if up else round(nbytes / 2**20):,d} MiB"

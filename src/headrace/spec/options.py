@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from headrace.spec.errors import InvalidRequest
+
 
 def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -24,3 +26,14 @@ class EngineOptions:
     dtype: Literal["fp32", "bf16"] = _option("fp32", "Arithmetic of the reference backend.")
     threads: int | None = _option(None, "Compute threads (default: physical cores).")
     prefix_cache: bool = _option(True, "Reuse pages of equal prefixes within a sharing domain.")
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "state_memory", "context", "step_tokens", "running", "queue", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidRequest(f"--{name.replace('_', '-')} is {value}; give at least 1.", name)
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise InvalidRequest(f"--threads is {self.threads}; give at most {MOST_THREADS}.", "threads")
+
+
+MOST_THREADS = 256

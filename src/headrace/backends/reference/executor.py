@@ -9,15 +9,15 @@ import torch
 
 from headrace.backends.reference.attention import PagedAttention, arena_floats
 from headrace.backends.reference.interpreter import Interpreter
-from headrace.backends.reference.pages import Pages, reserve_state
+from headrace.backends.reference.pages import Pages, state_bytes
 from headrace.backends.reference.rotary import RotaryTables, distinct_ropes, table_bytes
 from headrace.backends.reference.step import padded_count, prepare
 from headrace.backends.reference.verify import rows_independent
-from headrace.backends.reference.weights import DTYPES, plan_weights
+from headrace.backends.reference.weights import DTYPES, WeightPlan, plan_weights
 from headrace.spec.batch import Batch
 from headrace.spec.errors import EngineStopped, InvalidRequest
 from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore
-from headrace.spec.ledger import Ledger, Reservation
+from headrace.spec.ledger import Ledger, Reservation, Tag
 from headrace.spec.model import PAGE_TOKENS, ModelSpec
 from headrace.spec.program import Program, compile_program
 
@@ -72,14 +72,9 @@ class ReferenceExecutor:
         self._use_threads()
         program, length = self._program, longest(self.limits)
         with torch.inference_mode():
-            nbytes = workspace_bytes(program, self.limits, dtype, self.row_tile)
-            self._held.append(self._ledger.reserve("workspace", "activations", nbytes))
             plan = plan_weights(store, program.operations, dtype, self.row_tile)
-            if plan.nbytes:
-                self._held.append(self._ledger.reserve("weights", "weights", plan.nbytes))
-            state = reserve_state(self.spec, self.limits.pages, dtype.itemsize, self._ledger)
-            self._held += state
-            weights = plan.load(self._ledger, spare=sum(item.bytes for item in state))
+            spare = self._reserve(plan, dtype)
+            weights = plan.load(self._ledger, spare)
             self._pages = Pages(self.spec, self.limits.pages, dtype)
             attentions = [layer.attention for layer in self.spec.layers]
             attention = PagedAttention(attentions, self._pages, -(-length // PAGE_TOKENS))
@@ -89,6 +84,24 @@ class ReferenceExecutor:
         self._interpreter: Interpreter | None = Interpreter(
             program, weights, tables, attention, logits if self.spec.causal else None, self.row_tile
         )
+
+    def _reserve(self, plan: WeightPlan, dtype: torch.dtype) -> int:
+        """Reserves everything before anything is loaded; returns the bytes of state, which is allocated last."""
+        state = state_bytes(self.spec, self.limits.pages, dtype.itemsize)
+        wanted: list[tuple[Tag, str, int]] = [
+            ("workspace", "activations", workspace_bytes(self._program, self.limits, dtype, self.row_tile))
+        ]
+        wanted += [("weights", "weights", plan.nbytes)] if plan.nbytes else []
+        wanted += [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
+
+        def nearest(excess: int) -> str:
+            if excess < sum(state):
+                fits = (sum(state) - excess) // 2**20
+                return f"lower --state-memory to {fits}, or raise --memory" if fits else "raise --memory"
+            return "raise --memory or choose a smaller model"
+
+        self._held += self._ledger.reserve_all(wanted, nearest)
+        return sum(state)
 
     def submit(self, batch: Batch) -> Done:
         """Runs the step at once; raises InvalidRequest for a batch outside the limits."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from headrace.spec.batch import PageCopy
-from headrace.spec.ledger import Ledger, Reservation, mib
 from headrace.spec.model import PAGE_TOKENS, ModelSpec
 
 
@@ -21,18 +20,10 @@ def state_bytes(spec: ModelSpec, pages: Sequence[int], itemsize: int) -> tuple[i
     )
 
 
-def reserve_state(spec: ModelSpec, pages: Sequence[int], itemsize: int, ledger: Ledger) -> list[Reservation]:
-    """Raises PlanRejected, naming the state memory that would fit."""
-    return [
-        ledger.reserve("state", f"KV pages, group {group}", nbytes, _fewer_pages)
-        for group, nbytes in enumerate(state_bytes(spec, pages, itemsize))
-    ]
-
-
 class Pages:
     """`keys[layer]`, `values[layer]`: [pages + 1, kv heads, PAGE_TOKENS, head size].
 
-    Allocated and touched at once; `reserve_state` comes before. Padding reads the null page (the
+    Allocated and touched at once; the executor has reserved `state_bytes` before. Padding reads the null page (the
     last one), so that nothing which another sequence left behind enters a sum, not even as 0 * inf.
     """
 
@@ -74,7 +65,3 @@ class Place:
     def __init__(self, page: Tensor, offset: Tensor) -> None:
         self.page, self.offset = page, offset
         self.fresh_pages = page[offset == 0]
-
-
-def _fewer_pages(free: int) -> str:
-    return f"{mib(max(free, 0))} are left for KV pages: lower --state-memory or --context, or raise --memory"
