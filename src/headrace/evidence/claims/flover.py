@@ -162,9 +162,10 @@ def measure(stage: Stage, size: Size, rounds: int, batch: int, count: int = 8) -
                 ratios[f"{name}_l"].append(rival.latency / flowing.latency)
     found = {name: ratio_interval(values) for name, values in ratios.items()}
     note = f"{rounds} rounds of {count} requests in alternation"
+    numerics = f"numerics {stage.executor.guarantees.profile}"
     clauses = [
         above_one(STATIC, _pair(found, "static"), f"{note}, static batches of what has arrived, at most {batch}"),
-        above_one(INSTANCES, _pair(found, "instances"), f"{note}, 2 instances; rows are computed in tiles of 32"),
+        above_one(INSTANCES, _pair(found, "instances"), f"{note}, 2 instances; {numerics}"),
     ]
     low, high = found["static_t"][1]
     numbers = {"static_throughput_low": low, "static_throughput_high": high}
