@@ -37,9 +37,9 @@ def test_references_count_every_holder() -> None:
     store = StateStore(2)
     (page,) = take(store, 1)
     store.share([page])
-    assert store.references(page) == 2
+    assert store.references(page) == 2 and not store.writable(page)
     store.release([page])
-    assert store.references(page) == 1
+    assert store.references(page) == 1 and store.writable(page)
     assert store.used == 1
     store.release([page])
     assert (store.used, store.available, store.cached) == (0, 2, 0)
@@ -107,13 +107,26 @@ def test_a_page_keeps_its_first_key() -> None:
     assert store.find(b"a") == page and store.find(b"b") is None
 
 
-def test_a_page_about_to_change_is_forgotten() -> None:
+def test_a_page_promised_to_the_cache_is_copied_before_it_is_written() -> None:
+    store = StateStore(4)
+    sequence = filled(store, [1] * 32)
+    promised = sequence.pages[1]
+    sequence.truncate(20, store)
+    sequence.tokens += [2]
+    assert sequence.pages_missing(21, store) == 1
+    (copy,) = sequence.prepare(21, store)
+    assert (copy.source, copy.target) == (promised, sequence.pages[1])
+    assert store.cached == 1
+
+
+def test_a_promised_page_is_given_up_where_there_is_none_to_copy_it_to() -> None:
     store = StateStore(2)
     held = filled(store, [1] * 16)
     held.truncate(10, store)
     held.tokens += [2] * 6
-    assert held.prepare(16, store) == [] and len(held.pages) == 1, "its only holder writes it in place"
-    assert store.find(held.chain(1)[0]) is None and store.cached == 0
+    assert held.give_up_cached_page(store) and not held.give_up_cached_page(store)
+    assert held.prepare(16, store) == [] and len(held.pages) == 1
+    assert store.find(filled(StateStore(1), [1] * 16).keys[0]) is None and store.cached == 0
     store.check([held.pages])
 
 

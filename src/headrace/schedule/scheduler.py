@@ -85,6 +85,8 @@ class Scheduler:
             if self._reclaim(state):
                 state.reclaimed += 1
                 continue
+            if sequence.give_up_cached_page(store):
+                continue
             victim = self._victim(state, work, placed)
             if victim is not None:
                 preempt(state, victim)

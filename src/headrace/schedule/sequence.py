@@ -86,27 +86,30 @@ class SequenceState:
         return missing + self._must_copy(store)
 
     def prepare(self, end: int, store: StateStore) -> list[PageCopy]:
-        """Allocates pages up to `end` and a private copy of a shared last page; the caller made room.
-
-        A page that it alone holds is written in place: whoever looks for its old content computes it again.
-        """
+        """Allocates pages up to `end` and a private copy of a last page that must stay; the caller made room."""
         copies = []
-        index = self.computed // PAGE_TOKENS
         if self._must_copy(store):
+            index = self.computed // PAGE_TOKENS
             source = self.pages[index]
             target = _take(store)
             copies.append(PageCopy(0, source, target))
             store.release([source])
             self.pages[index] = target
-        elif index < len(self.pages):
-            store.forget(self.pages[index])
         while len(self.pages) < pages_for(end):
             self.pages.append(_take(store))
         return copies
 
     def _must_copy(self, store: StateStore) -> bool:
         index = self.computed // PAGE_TOKENS
-        return index < len(self.pages) and store.references(self.pages[index]) > 1
+        return index < len(self.pages) and not store.writable(self.pages[index])
+
+    def give_up_cached_page(self, store: StateStore) -> bool:
+        """Takes the page it writes next out of the cache, where it alone holds it: then it needs no copy."""
+        index = self.computed // PAGE_TOKENS
+        if not self._must_copy(store) or store.references(self.pages[index]) > 1:
+            return False
+        store.forget(self.pages[index])
+        return True
 
 
 def _take(store: StateStore) -> int:

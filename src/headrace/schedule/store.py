@@ -93,6 +93,10 @@ class StateStore:
                 else:
                     self._evictable[page] = None
 
+    def writable(self, page: int) -> bool:
+        """Whether its one holder may write it in place: not shared, and not promised to the cache."""
+        return self._references[page] == 1 and self._key[page] is None
+
     def register(self, page: int, key: bytes) -> None:
         """Makes a full page findable; the first page of equal content stays the findable one."""
         if self._key[page] is None and key not in self._by_key:
