@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.spec.errors import InvalidRequest
+
 
 def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -26,3 +28,17 @@ class ServerConfig:
     body_seconds: float = _option(30.0, "Longest wait for a request's headers, then for its body (408).")
     request_seconds: float = _option(600.0, "Longest time one request may take; then 504.")
     drain_seconds: float = _option(30.0, "After SIGTERM, how long accepted requests may finish.")
+
+    def __post_init__(self) -> None:
+        for name in ("max_request_bytes", "max_choices"):
+            if (count := getattr(self, name)) < 1:
+                raise _refused(name, count, "at least 1")
+        for name in ("body_seconds", "request_seconds"):
+            if not (seconds := getattr(self, name)) > 0:
+                raise _refused(name, seconds, "more than 0")
+        if not self.drain_seconds >= 0:
+            raise _refused("drain_seconds", self.drain_seconds, "0 or more")
+
+
+def _refused(name: str, value: float, wanted: str) -> InvalidRequest:
+    return InvalidRequest(f"--{name.replace('_', '-')} is {value:g}; give {wanted}.", name)
