@@ -18,7 +18,7 @@ def headrace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Headrace:
     """headrace("run", "hello") -> the result, with stdout, stderr and the exit code."""
     monkeypatch.chdir(tmp_path)
 
-    def invoke(*words: str, stdin: str | None = None) -> Result:
+    def invoke(*words: str, stdin: str | bytes | None = None) -> Result:
         return CliRunner().invoke(app, list(words), input=stdin)
 
     return invoke

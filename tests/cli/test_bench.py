@@ -16,10 +16,10 @@ from serving import running_server
 
 def test_offline_figures_come_from_the_steps(headrace, smollm2: Path) -> None:
     sizes = ("--prompt-tokens", "20", "--new-tokens", "5", "--concurrency", "1,3", "--repeats", "1")
-    result = headrace("bench", str(smollm2), *sizes, "--threads", "1", "--json", "--output", "out/offline.json")
+    result = headrace("bench", str(smollm2), *sizes, "--threads", "1", "--json", "--output", "offline.json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert json.loads(Path("out/offline.json").read_text(encoding="utf-8")) == report
+    assert json.loads(Path("offline.json").read_text(encoding="utf-8")) == report
     assert {"hardware", "python", "versions"} <= report["machine"].keys()
     assert [part["concurrency"] for part in report["results"]] == [1, 3]
     for part in report["results"]:

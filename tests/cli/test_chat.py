@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +105,39 @@ def test_a_message_cannot_forge_a_turn(engine: Engine) -> None:
     talk.ask("And of Italy?", silent)
     assert talk.sequence is second, "later turns go on as ever"
     talk.reset()
+
+
+def test_commands_are_obeyed_and_never_sent_to_the_model(headrace, smollm2: Path) -> None:
+    lines = "/help\n/halp\n/reset now\n/reset\n/quit\n"
+    result = headrace("chat", "--threads", "1", stdin=lines)
+    assert (result.exit_code, result.stdout) == (0, "")
+    said = result.stderr
+    assert "/reset  forgets" in said and "The conversation starts over." in said
+    assert "/halp is no command; /help lists them." in said
+    assert "/reset now is no command" in said
+
+
+def test_a_full_context_and_broken_text_leave_the_chat_alive(headrace, smollm2: Path) -> None:
+    lines = b"bad \xff bytes\nTell me a long story.\n" + b"word " * 80 + b"\n/usr/bin is what?\n"
+    result = headrace("chat", "--context", "60", "--threads", "1", stdin=lines)
+    assert result.exit_code == 0, result.output
+    broken, cut, long, again = result.stderr.splitlines()[-4:]
+    assert broken == "The input is not valid UTF-8; convert it to UTF-8 first."
+    assert cut.startswith("cut: the context of 60 tokens is full (--context)") and cut.endswith("/reset starts over")
+    assert long.endswith("or start over with /reset.") and again.endswith("or start over with /reset.")
+
+
+def test_typing_stands_beside_the_prompt_mark(smollm2: Path) -> None:
+    """On a terminal: what is typed, echoed by it, comes right after the mark."""
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "headrace.cli", "chat", "--threads", "1"]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while "› ".encode() not in seen:
+            seen += os.read(ours, 4096)
+        os.write(ours, b"/exit\n")
+        assert process.wait(60) == 0
+    seen += os.read(ours, 4096)
+    os.close(ours)
+    assert "› /exit" in seen.decode()

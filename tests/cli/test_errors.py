@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from headrace.cli.main import Verbs
+from headrace.server.config import ServerConfig
 from headrace.spec.errors import EngineStopped, HeadraceError, InvalidRequest, PlanRejected
 
 
@@ -52,6 +55,17 @@ def test_a_defect_is_not_dressed_up_as_an_error() -> None:
         (("run", "no/such/file.gguf", "hello"), "no/such/file.gguf"),
         (("run", "a", "b", "c"), "put the prompt in quotes"),
         (("run", "hello", "--temperature", "-1"), "temperature is -1"),
+        (("run", ""), "The prompt is empty"),
+        (("run", "smollm2-135m"), "smollm2-135m is a model"),
+        (("run", "bad \udcff bytes"), "not valid UTF-8"),
+        (("run", "hello", "--stop", "\udcff"), "not valid UTF-8"),
+        (("chat", "--system", "\udcff"), "not valid UTF-8"),
+        (("run", "hello", "--seed", "-1"), "--seed is -1"),
+        (("chat", "--seed", "12345678901234567890123"), "9223372036854775807"),
+        (("bench", "--output", "no/such/folder/x.json"), "no/such/folder is no folder"),
+        (("bench", "--output", "."), "is a folder"),
+        (("serve", "--drain-seconds", "-1"), "--drain-seconds is -1"),
+        (("serve", "--request-seconds", "0"), "--request-seconds is 0"),
         (("bench", "--concurrency", "1,x"), "1,8,32"),
         (("bench", "--url", "http://127.0.0.1:9/v1"), "check --url"),
         (("bench", "--url", "http://127.0.0.1:9/v1", "--prompt-tokens", "about 5"), "uniform:16:256"),
@@ -78,3 +92,78 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().splitlines()[-1].endswith(".")
     assert "Traceback" not in done.stderr
+
+
+def headrace_process(*words: str, **named) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "headrace.cli", *words], capture_output=True, **named)
+
+
+@pytest.mark.parametrize("verb", [("run", "hi"), ("pull", "smollm2-135m")])
+@pytest.mark.parametrize("name", ["HEADRACE_CACHE", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("place", ["a file", "a place that cannot be"])
+def test_a_cache_that_cannot_be_used_is_one_sentence(verb, name: str, place: str, tmp_path: Path) -> None:
+    folder = tmp_path / "taken" if place == "a file" else Path("/proc/nope")
+    if place == "a file":
+        folder.touch()
+    kept = {key: value for key, value in os.environ.items() if key not in ("HEADRACE_CACHE", "XDG_CACHE_HOME")}
+    done = headrace_process(*verb, env=kept | {name: str(folder)})
+    said = done.stderr.decode()
+    assert (done.returncode, said.count("\n")) == (2, 1), said
+    assert str(folder) in said and f"set {name} to a folder" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (PermissionError(13, "Permission denied", "a/b"), "Cannot use a/b (Permission denied); check that"),
+        (OSError(28, "No space left on device"), "The system refused: No space left on device; put that right"),
+        (TimeoutError(), "The system refused: TimeoutError; put that right"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(error: OSError, sentence: str) -> None:
+    result = CliRunner().invoke(raising(error), ["fail"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(sentence) and result.stderr.endswith(".\n")
+
+
+@pytest.mark.parametrize(("data", "hint"), [(b"bad \xff bytes", "not valid UTF-8"), (b" \n", "The prompt is empty")])
+def test_a_bad_prompt_from_stdin_is_one_sentence(data: bytes, hint: str) -> None:
+    done = headrace_process("run", "-", input=data)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert hint in done.stderr.decode()
+
+
+@pytest.mark.parametrize("module", ["headrace.cli.run", "headrace.spec.errors", "typer"])
+def test_an_interrupt_while_importing_has_no_traceback(module: str) -> None:
+    """The signal comes at the very import of `module`."""
+    code = f"""
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from headrace.cli.main import app
+sys.exit(app(["--version"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_piped_table_has_a_line_a_row_without_padding(headrace) -> None:
+    lines = headrace("evidence", "list").stdout.splitlines()
+    rows = json.loads(headrace("evidence", "list", "--json").stdout)
+    assert lines[0].split("\t") == ["#", "system", "state", "claim", "about"]
+    assert [line.split("\t")[1] for line in lines[1:]] == [row["id"] for row in rows]
+    assert "  " not in "".join(lines)
+
+
+@pytest.mark.parametrize("name", ["max_request_bytes", "max_choices", "body_seconds", "request_seconds"])
+def test_limits_of_the_server_are_checked(name: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(InvalidRequest, match=name.replace("_", "-")):
+            ServerConfig(**{name: value})
+    with pytest.raises(InvalidRequest, match="drain-seconds"):
+        ServerConfig(drain_seconds=float("nan"))
+    assert ServerConfig(drain_seconds=0).drain_seconds == 0

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 QUESTION = "What is the capital of France?"
 
 
@@ -61,7 +63,8 @@ def test_stop_text_and_stdin(headrace, smollm2: Path) -> None:
     assert "Paris" not in answer["text"]
 
 
-def test_interrupt_ends_the_answer_cleanly(smollm2: Path) -> None:
+def interrupted() -> tuple[int, str, list[str]]:
+    """Ctrl-C after the first character of an answer: exit code, stdout, lines of stderr."""
     words = [sys.executable, "-m", "headrace.cli", "run", "Count to one thousand.", "--max-tokens", "4000"]
 
     def default_signals() -> None:
@@ -71,13 +74,62 @@ def test_interrupt_ends_the_answer_cleanly(smollm2: Path) -> None:
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals
     ) as process:
         assert process.stdout is not None
-        first = process.stdout.read(1)
+        begun = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         rest, complaints = process.communicate(timeout=60)
-    assert process.returncode == 0, complaints
-    assert first and rest.endswith("\n")
-    assert "Traceback" not in complaints
-    assert "cancelled" in complaints.splitlines()[-1]
+    return process.returncode, begun + rest, complaints.splitlines()
+
+
+def test_interrupt_ends_the_answer_cleanly(smollm2: Path) -> None:
+    code, text, said = interrupted()
+    assert code == 130, said
+    assert len(text) > 1 and text.endswith("\n")
+    assert said[-1].startswith("cancelled · ") and "Traceback" not in "".join(said)
+
+
+def test_interrupt_keeps_the_json_of_what_there_is(smollm2: Path) -> None:
+    """The process interrupts itself once the fifth token has come."""
+    code = """
+import os, signal, sys
+from headrace.cli import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+count = 0
+def show(text):
+    global count
+    count += 1
+    if count == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+run.silent = show
+from headrace.cli.main import app
+app(["run", "Count to one thousand.", "--max-tokens", "4000", "--json"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+    answer = json.loads(done.stdout)
+    assert answer["finish_reason"] == "cancelled"
+    assert len(answer["token_ids"]) >= 5 and answer["text"]
+    assert answer["usage"]["completion_tokens"] == len(answer["token_ids"])
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--max-tokens", "3"), "cut at 3 tokens (--max-tokens) · "),
+        (("--context", "50"), "cut: the context of 50 tokens is full (--context) · "),
+        (("--state-memory", "3"), "tokens is full (--state-memory) · "),
+        (("--stop", "Paris"), "ended before 'Paris' (--stop) · "),
+    ],
+)
+def test_the_closing_line_says_why_an_answer_was_cut(headrace, smollm2: Path, words: tuple[str, ...], why: str) -> None:
+    result = headrace("run", "Tell me at length about Paris.", *words)
+    assert result.exit_code == 0, result.output
+    assert why in result.stderr.splitlines()[-1]
+
+
+def test_a_pulled_model_or_a_file_alone_is_no_prompt(headrace, smollm2: Path) -> None:
+    result = headrace("run", str(smollm2))
+    assert result.exit_code == 2
+    assert "is a model; add a prompt" in result.stderr
 
 
 def test_models_and_pull_name_the_file(headrace, smollm2: Path) -> None:

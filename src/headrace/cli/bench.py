@@ -28,7 +28,7 @@ Endpoint = Annotated[Literal["chat", "completions"], typer.Option(help="With --u
 ServedModel = Annotated[str | None, typer.Option(help="With --url: the model's name (default: the first served).")]
 ApiKey = Annotated[str | None, typer.Option(help="With --url: the API key.")]
 IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="With --url: ask for exactly the length wanted.")]
-Seed = Annotated[int, typer.Option(help="Seed of prompts, lengths and arrivals.")]
+Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Seed of prompts, lengths and arrivals.")]
 Output = Annotated[Path | None, typer.Option(help="Write the result to this JSON file as well.")]
 
 
@@ -52,6 +52,7 @@ def bench(
     options: EngineOptions = EngineOptions(),
 ) -> None:
     """Measure throughput offline, or latencies of a server under load."""
+    check_output(output)
     levels = whole_numbers(concurrency)
     if url is None:
         lengths = whole_numbers(prompt_tokens)[0], whole_numbers(new_tokens)[0]
@@ -67,6 +68,14 @@ def bench(
         result = online(traffic)
     result = {"machine": measured_on(), "date": datetime.now(UTC).isoformat(timespec="seconds"), **result}
     show(result, output, json)
+
+
+def check_output(path: Path | None) -> None:
+    """Refused here, before minutes of measuring."""
+    if path is not None and not path.parent.is_dir():
+        raise InvalidRequest(f"--output {path}: {path.parent} is no folder; create it first.", "output")
+    if path is not None and path.is_dir():
+        raise InvalidRequest(f"--output {path} is a folder; give the path of a file.", "output")
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -137,5 +146,4 @@ def show_server(part: dict[str, Any]) -> None:
 def write_result(result: dict[str, Any], path: Path) -> None:
     import json
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

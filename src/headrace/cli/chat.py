@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +11,9 @@ import typer
 
 from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
-from headrace.cli.run import stream
-from headrace.cli.show import note, print_json_line, write
-from headrace.spec.errors import HeadraceError, UnsupportedModel
+from headrace.cli.run import silent, stream
+from headrace.cli.show import note, print_json_line, prompt_mark, write
+from headrace.spec.errors import ContextExceeded, HeadraceError, InvalidRequest, UnsupportedModel
 from headrace.spec.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from headrace.engine.sequence import SequenceHandle
     from headrace.engine.surface import Surface
     from headrace.spec.sampling import Sampling, Stop
+
+COMMANDS = {
+    "/help": "lists these commands",
+    "/reset": "forgets the conversation and starts over",
+    "/exit": "ends, as /quit and Ctrl-D do",
+}
 
 System = Annotated[str | None, typer.Option(help="System message that stands before the conversation.")]
 
@@ -39,7 +46,8 @@ def chat(
     json: g.Json = False,
     options: EngineOptions = EngineOptions(),
 ) -> None:
-    """Talk to a model, line by line; /reset starts over, /exit or Ctrl-D ends."""
+    """Talk to a model, line by line; /help lists the commands, /exit or Ctrl-D ends."""
+    system = system and g.checked_text(system)
     sampling = g.sampling_of(temperature, top_k, top_p, min_p, repetition_penalty)
     with g.loaded_engine(model, options, quiet=json) as engine:
         conversation = Conversation(engine, sampling, g.stop_of(max_tokens, stop), system, seed)
@@ -115,34 +123,54 @@ def _without_end_token(rest: list[int], tokens: list[int], eos: tuple[int, ...])
 
 
 def converse(conversation: Conversation, json: bool) -> None:
-    while (text := read_line(quiet=json)) is not None:
+    while (line := read_line(quiet=json)) is not None:
+        try:
+            text = g.decoded(line).strip()
+        except InvalidRequest as error:
+            note(str(error))
+            continue
         if text in ("/exit", "/quit"):
             return
-        if text == "/reset":
-            conversation.reset()
+        if re.fullmatch(r"/\w+", text.partition(" ")[0]):
+            obey(conversation, text, json)
         elif text:
             take_turn(conversation, text, json)
 
 
-def read_line(quiet: bool) -> str | None:
+def obey(conversation: Conversation, command: str, json: bool) -> None:
+    if command == "/help":
+        note("\n".join(f"{name:<8}{about}" for name, about in COMMANDS.items()))
+    elif command == "/reset":
+        conversation.reset()
+        if not json:
+            note("The conversation starts over.")
+    else:
+        note(f"{command} is no command; /help lists them.")
+
+
+def read_line(quiet: bool) -> bytes | None:
     """The next line; None at the end of the input or Ctrl-C."""
-    if sys.stdin.isatty() and not quiet:
-        note("›")
+    marked = sys.stdin.isatty() and not quiet
+    if marked:
+        prompt_mark("› ")
     try:
-        line = sys.stdin.readline()
+        line = sys.stdin.buffer.readline()
     except KeyboardInterrupt:
-        return None
-    return line.strip() if line else None
+        line = b""
+    if marked and not line:
+        prompt_mark("\n")
+    return line or None
 
 
 def take_turn(conversation: Conversation, text: str, json: bool) -> None:
     engine = conversation.engine
     try:
-        step = conversation.ask(text, (lambda piece: None) if json else write)
+        step = conversation.ask(text, silent if json else write)
     except HeadraceError as error:
         if engine.healthy() is not None:
             raise
-        note(str(error))
+        full = isinstance(error, ContextExceeded)
+        note(str(error).rstrip(".") + ", or start over with /reset." if full else str(error))
         return
     assert conversation.sequence is not None
     before = len(conversation.sequence) - len(step.token_ids)
@@ -150,4 +178,5 @@ def take_turn(conversation: Conversation, text: str, json: bool) -> None:
         print_json_line(g.as_json(engine, conversation.sequence.seed, step, before))
     else:
         write("\n")
-        note(g.figures(engine, step, before))
+        full = g.context_is_full(engine, step, before)
+        note(g.figures(engine, step, before) + (" · /reset starts over" if full else ""))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from headrace.cli.show import note, progress_bars
+from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
@@ -25,6 +26,30 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[str, int, int], None] | None
 DEFAULT_MODEL = "smollm2-135m"
+MOST_SEED = 2**63 - 1
+
+
+def seed_in_range(seed: int | None) -> int | None:
+    if seed is not None and not 0 <= seed <= MOST_SEED:
+        raise InvalidRequest(f"--seed is {seed}; give a whole number in 0 … {MOST_SEED}.", "seed")
+    return seed
+
+
+def checked_text(text: str) -> str:
+    """Text from outside: Python marks bytes that are not UTF-8 by lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidRequest("The text is not valid UTF-8; convert it to UTF-8 first.") from None
+    return text
+
+
+def decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest("The input is not valid UTF-8; convert it to UTF-8 first.") from None
+
 
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=0, help="Most new tokens.")]
 Temperature = Annotated[float, typer.Option(help="0 is greedy: always the likeliest token.")]
@@ -33,7 +58,10 @@ TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens that h
 MinP = Annotated[float, typer.Option(help="Drop tokens less likely than this share of the likeliest.")]
 RepetitionPenalty = Annotated[float, typer.Option(help="Above 1: tokens that already occurred become less likely.")]
 StopText = Annotated[list[str], typer.Option("--stop", help="End the answer before this text; may be repeated.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed draws the same tokens; drawn and echoed if omitted.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(callback=seed_in_range, help="The same seed draws the same tokens; drawn and echoed if omitted."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ModelName = Annotated[str, typer.Argument(help="Catalogue name, path of a .gguf file or model folder, or hub id.")]
 
@@ -43,7 +71,7 @@ def sampling_of(temperature: float, top_k: int, top_p: float, min_p: float, repe
 
 
 def stop_of(max_tokens: int, text: list[str], ignore_eos: bool = False) -> Stop:
-    return Stop(tokens=max_tokens, text=tuple(text), ignore_eos=ignore_eos)
+    return Stop(tokens=max_tokens, text=tuple(map(checked_text, text)), ignore_eos=ignore_eos)
 
 
 @contextmanager
@@ -134,6 +162,29 @@ def as_json(engine: Surface, seed: int, step: Step, prompt_tokens: int) -> dict[
     }
 
 
+def context_is_full(engine: Surface, step: Step, prompt_tokens: int) -> bool:
+    return step.finish_reason == "length" and prompt_tokens + len(step.token_ids) >= engine.context
+
+
+def ending(engine: Surface, step: Step, prompt_tokens: int) -> str:
+    """Why the answer ended, where that was not the model's own end of it."""
+    if context_is_full(engine, step, prompt_tokens):
+        return f"cut: the context of {engine.context} tokens is full{_longer_by(engine)}"
+    if step.finish_reason == "length":
+        return f"cut at {len(step.token_ids)} tokens (--max-tokens)"
+    if isinstance(step.stop, str):
+        return f"ended before {step.stop!r} (--stop)"
+    return "cancelled" if step.finish_reason == "cancelled" else ""
+
+
+def _longer_by(engine: Surface) -> str:
+    """The flag that limits the context below what the model was trained for."""
+    trained = engine.spec.context
+    if engine.context < min(engine.options.context or trained, trained):
+        return " (--state-memory)"
+    return " (--context)" if engine.context < trained else ""
+
+
 def figures(engine: Surface, step: Step, prompt_tokens: int) -> str:
     """The closing line: tokens, times, pages, memory, backend."""
     from headrace.spec.ledger import mib
@@ -142,7 +193,7 @@ def figures(engine: Surface, step: Step, prompt_tokens: int) -> str:
     pages = max((event.pages_used for event in engine.events.recent()), default=0)
     mapped = sum(item.bytes for item in engine.ledger.mapped)
     parts = [
-        "cancelled" if step.finish_reason == "cancelled" else "",
+        ending(engine, step, prompt_tokens),
         f"{prompt_tokens} prompt + {len(step.token_ids)} new tokens",
         f"first token {step.first_token_seconds:.2f} s",
         f"{rate:.1f} tokens/s" if rate else "",

@@ -1,63 +1,8 @@
-"""`headrace`: collects the verbs and turns errors into one sentence and an exit code."""
+"""The entry point of `headrace`: Ctrl-C while the verbs are being imported ends without a traceback."""
 
-from __future__ import annotations
+try:
+    from headrace.cli.verbs import Verbs, app
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
-
-import headrace
-from headrace.cli import bench, chat, evidence, models, pull, run, serve
-from headrace.cli.show import complain
-from headrace.spec.errors import EngineStopped, HeadraceError
-
-EXIT_ENGINE, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-
-
-class Verbs(TyperGroup):
-    """Ends a failed verb with one sentence on stderr: exit code 2, or 1 where the engine itself failed."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except EngineStopped as error:
-            complain(str(error))
-            raise typer.Exit(EXIT_ENGINE) from error
-        except HeadraceError as error:
-            complain(str(error))
-            raise typer.Exit(EXIT_USER) from error
-        except BrokenPipeError as error:
-            raise typer.Exit(0) from error
-        except KeyboardInterrupt as error:
-            raise typer.Exit(EXIT_INTERRUPTED) from error
-
-
-app = typer.Typer(
-    name="headrace",
-    cls=Verbs,
-    help="Run and serve large language models on hardware you own.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-VERBS: Sequence[Callable[..., None]] = (run.run, chat.chat, serve.serve, pull.pull, models.models, bench.bench)
-for verb in VERBS:
-    app.command()(verb)
-app.add_typer(evidence.app, name="evidence")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"headrace {headrace.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
-    pass
+__all__ = ["Verbs", "app"]

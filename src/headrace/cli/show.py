@@ -15,8 +15,8 @@ Report = Callable[[str, int, int], None]
 """(what, bytes done, bytes in all)"""
 
 
-WIDE = 240
-"""Columns of a table that goes to a file or a pipe."""
+EXIT_INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 def stderr() -> Console:
@@ -31,6 +31,12 @@ def complain(sentence: str) -> None:
 
 def note(text: str) -> None:
     stderr().print(text, style="dim", markup=False)
+
+
+def prompt_mark(text: str) -> None:
+    """Goes to the terminal without an end of line, so that what is typed stands beside it."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:
@@ -49,6 +55,11 @@ def write(text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; in a file or a pipe one line a row, its cells parted by tabs."""
+    if not sys.stdout.isatty():
+        for cells in (columns, *rows):
+            write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -56,7 +67,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else WIDE).print(table)
+    Console(highlight=False).print(table)
 
 
 @contextmanager

@@ -1,0 +1,96 @@
+"""Collects the verbs, and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+import headrace
+from headrace.cli import bench, chat, evidence, models, pull, run, serve
+from headrace.cli.show import EXIT_INTERRUPTED, complain
+from headrace.spec.errors import EngineStopped, HeadraceError
+
+EXIT_ENGINE, EXIT_USER = 1, 2
+
+
+class Verbs(TyperGroup):
+    """Ends a failed verb with one sentence on stderr: exit code 2, or 1 where the engine itself failed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EngineStopped as error:
+            complain(str(error))
+            raise typer.Exit(EXIT_ENGINE) from error
+        except HeadraceError as error:
+            complain(str(error))
+            raise typer.Exit(EXIT_USER) from error
+        except BrokenPipeError as error:
+            raise typer.Exit(0) from error
+        except OSError as error:
+            complain(system_sentence(error))
+            raise typer.Exit(EXIT_USER) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
+
+class Headrace(typer.Typer):
+    """Ends without a traceback where Ctrl-C comes before a verb has begun."""
+
+    def __call__(self, *words: Any, **named: Any) -> Any:
+        try:
+            return super().__call__(*words, **named)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
+
+
+def system_sentence(error: OSError) -> str:
+    """What the system refused, where, and what to check."""
+    reason = (error.strerror or str(error) or type(error).__name__).rstrip(".")
+    if not isinstance(error.filename, str | bytes):
+        return f"The system refused: {reason}; put that right and try again."
+    path = os.fsdecode(error.filename)
+    return f"Cannot use {path} ({reason}); {_remedy(Path(path))}."
+
+
+def _remedy(path: Path) -> str:
+    for name in ("HEADRACE_CACHE", "XDG_CACHE_HOME"):
+        folder = os.environ.get(name)
+        if folder and path.is_relative_to(Path(folder).expanduser()):
+            return f"set {name} to a folder that you may write"
+    return "check that the path exists and that you may use it"
+
+
+app = Headrace(
+    name="headrace",
+    cls=Verbs,
+    help="Run and serve large language models on hardware you own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+VERBS: Sequence[Callable[..., None]] = (run.run, chat.chat, serve.serve, pull.pull, models.models, bench.bench)
+for verb in VERBS:
+    app.command()(verb)
+app.add_typer(evidence.app, name="evidence")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"headrace {headrace.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
