@@ -129,3 +129,21 @@ def test_server_and_its_clients_run(server: str) -> None:
         assert json.loads(shell(block.code.replace("8000", server)))["choices"][0]["message"]["content"]
     for block in blocks("python", "client"):
         assert python(block.code.replace("8000", server)).strip()
+
+
+def test_activating_brings_the_command(tmp_path: Path) -> None:
+    (setup,) = blocks("bash", "setup")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")], check=True)
+    program = tmp_path / ".venv" / "bin" / "headrace"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(0o755)
+    words = ["bash", "-c", f"{setup.code}command -v headrace python"]
+    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stdout.split()
+    assert found == [str(program), str(program.with_name("python"))]
+    assert "\nVENV := .venv\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_the_client_that_is_named_is_the_one_tested() -> None:
+    assert "`pip install openai`" in README
+    assert "openai" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert all("import OpenAI" in block.code for block in blocks("python", "client"))
