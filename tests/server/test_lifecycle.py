@@ -22,19 +22,15 @@ LONG = {"prompt": "tell me a long story", "max_tokens": 450, "ignore_eos": True}
 
 SERVE = """
 import sys
-from headrace.engine.engine import Engine
+from headrace.engine.remote import RemoteEngine
 from headrace.server.config import ServerConfig
 from headrace.server.serve import serve
 from headrace.spec.options import EngineOptions
-with Engine.load(sys.argv[1], EngineOptions(threads=1, state_memory=8)) as engine:
+with RemoteEngine(sys.argv[1], EngineOptions(threads=1, state_memory=8)) as engine:
     config = ServerConfig(port=0, model_name="twin", drain_seconds=float(sys.argv[2]))
-    def ready(url):
-        print(url, flush=True)
-        if sys.argv[3] == "die":
-            def fail(batch): raise RuntimeError("the device is gone")
-            engine._executor.submit = fail
-    sys.exit(serve(engine, config, ready=ready))
+    sys.exit(serve(engine, config, ready=lambda url: print(url, engine._process.pid, flush=True)))
 """
+"""As `headrace serve` does it: the engine in a process of its own, whose number is printed after the URL."""
 
 
 async def vanish(url: str, rng: random.Random, stream: bool) -> None:
@@ -97,18 +93,19 @@ def test_a_vanished_client_frees_its_pages_within_a_step(engine: Engine, url: st
     assert engine.stats()["steps"] - before < 450
 
 
-def start(twin: Path, drain: float, fate: str = "live") -> tuple[subprocess.Popen[str], str]:
+def start(twin: Path, drain: float) -> tuple[subprocess.Popen[str], str, int]:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(twin), str(drain), fate], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", SERVE, str(twin), str(drain)], stdout=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdout is not None
-    return process, process.stdout.readline().strip()
+    url, engine = process.stdout.readline().split()
+    return process, url, int(engine)
 
 
 def test_term_under_load_loses_nothing(twin: Path) -> None:
     """Every request is answered whole, or refused by 503 or a closed door; those under way are answered whole."""
-    process, url = start(twin, drain=60)
+    process, url, _ = start(twin, drain=60)
 
     async def one(client: httpx.AsyncClient, number: int, begun: set[int]) -> tuple[int, str]:
         body = {"prompt": "drain", "max_tokens": 80, "ignore_eos": True, "stream": True}
@@ -143,7 +140,7 @@ def test_term_under_load_loses_nothing(twin: Path) -> None:
 
 
 def test_after_the_drain_limit_requests_are_ended_and_the_exit_is_clean(twin: Path) -> None:
-    process, url = start(twin, drain=0)
+    process, url, _ = start(twin, drain=0)
     lines = []
     body = LONG | {"stream": True, "n": 8}
     with httpx.Client(timeout=60) as client, client.stream("POST", f"{url}/v1/completions", json=body) as reply:
@@ -156,7 +153,13 @@ def test_after_the_drain_limit_requests_are_ended_and_the_exit_is_clean(twin: Pa
 
 
 def test_a_dead_engine_ends_the_process_with_a_failure(twin: Path) -> None:
-    process, url = start(twin, drain=5, fate="die")
-    reply = httpx.post(f"{url}/v1/completions", json=LONG, timeout=60)
-    assert reply.status_code == 503 and reply.json()["error"]["code"] == "engine_stopped"
+    process, url, engine = start(twin, drain=5)
+    lines = []
+    body = LONG | {"stream": True}
+    with httpx.Client(timeout=60) as client, client.stream("POST", f"{url}/v1/completions", json=body) as reply:
+        for line in reply.iter_lines():
+            if not lines:
+                os.kill(engine, signal.SIGKILL)
+            lines.append(line)
+    assert '"code":"engine_stopped"' in "".join(lines) and "[DONE]" not in lines
     assert process.wait(60) == 1
