@@ -62,7 +62,7 @@ class Load:
         capacity = OVERLOAD * int(self.engine.stats()["pages_total"])
         threads = []
         for _ in range(self.count):
-            prompt, new = self.rng.randint(4, 200), self.rng.randint(1, 48)
+            prompt, new = self.rng.randint(4, 64), self.rng.randint(1, 24)
             pages = -(-(prompt + new) // 16)
             with self._lock:
                 self._lock.wait_for(lambda: self.wanted_pages < capacity)
@@ -112,7 +112,7 @@ def main() -> None:
 
     before = anonymous_bytes()
     watch = PeakWatch()
-    options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=150)
+    options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=100)
     watch.start()
     with Engine.load(given.model, options) as engine:
         load = Load(engine, given.requests, random.Random(3))
