@@ -11,6 +11,7 @@ import json
 import random
 import re
 import threading
+import time
 from pathlib import Path
 
 from headrace.engine.engine import Engine
@@ -20,6 +21,9 @@ from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
 PAGES_MEMORY, CONTEXT, OVERLOAD = 128, 1024, 4
+TRIES = 3
+"""How often a client that is refused comes back, after the time it is told."""
+
 OUTCOMES = ("stop", "length", "cancelled", "refused")
 
 
@@ -62,7 +66,7 @@ class Load:
         capacity = OVERLOAD * int(self.engine.stats()["pages_total"])
         threads = []
         for _ in range(self.count):
-            prompt, new = self.rng.randint(4, 64), self.rng.randint(1, 24)
+            prompt, new = self.rng.randint(4, 64), self.rng.randint(1, 64)
             pages = -(-(prompt + new) // 16)
             with self._lock:
                 self._lock.wait_for(lambda: self.wanted_pages < capacity)
@@ -77,11 +81,14 @@ class Load:
 
     def _one(self, prompt: list[int], new: int, cancel: bool, pages: int) -> None:
         outcome, made = "refused", 0
-        with self.engine.open_now(prompt, seed=1) as sequence:
-            try:
-                outcome, made = self._generate(sequence, new, cancel)
-            except Overloaded as refusal:
-                assert "try again" in str(refusal)
+        for _ in range(TRIES):
+            with self.engine.open_now(prompt, seed=1) as sequence:
+                try:
+                    outcome, made = self._generate(sequence, new, cancel)
+                    break
+                except Overloaded as refusal:
+                    assert "try again" in str(refusal)
+                    time.sleep(refusal.retry_after)
         with self._lock:
             self.outcomes[outcome] += 1
             self.tokens += made
@@ -112,7 +119,7 @@ def main() -> None:
 
     before = anonymous_bytes()
     watch = PeakWatch()
-    options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=100)
+    options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=90)
     watch.start()
     with Engine.load(given.model, options) as engine:
         load = Load(engine, given.requests, random.Random(3))
