@@ -142,9 +142,10 @@ def make_twin(twin: Twin, folder: Path) -> Any:
     torch.manual_seed(sum(map(ord, twin.name)))
     model = getattr(transformers, twin.model).from_config(make_config(twin), attn_implementation="eager")
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             parameter.normal_(0.0, 0.15 if parameter.dim() > 1 else 0.3)
-            if parameter.dim() == 1 and twin.family not in ("gemma2", "gemma3"):
+            is_gain = parameter.dim() == 1 and not name.endswith("bias")
+            if is_gain and twin.family not in ("gemma2", "gemma3"):
                 parameter.add_(0.5)
     model = model.eval().float()
     model.save_pretrained(folder)
