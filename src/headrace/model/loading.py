@@ -14,6 +14,7 @@ from headrace.model.config import Config, gguf_config
 from headrace.model.families import by_architecture, by_model_type
 from headrace.model.folder import Folder, read_folder
 from headrace.model.gguf_file import read_gguf
+from headrace.model.identity import identity
 from headrace.model.naming import canonical
 from headrace.model.tensor import Tensor
 from headrace.model.tokenizer import Tokenizer
@@ -36,10 +37,13 @@ _NONSENSE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeE
 
 
 class ResidentStore(WeightStore):
-    """Every weight stays where it is for as long as the model is loaded."""
+    """Every weight stays where it is for as long as the model is loaded.
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        self.weights = dict(weights)
+    `identity` tells whether weights derived from these can be used again; None where nothing can tell.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], identity: str | None = None) -> None:
+        self.weights, self.identity = dict(weights), identity
 
     def lease(self, operations: Sequence[Operation]) -> dict[str, Tensor]:
         return {name: self.weights[name] for operation in operations for name in weight_names(operation)}
@@ -106,7 +110,8 @@ def _load_gguf(path: Path, ledger: Ledger, context: int | None) -> LoadedModel:
     tokenizer = Tokenizer.from_gguf(file)
     name = name_of(path) or path.stem
     ledger.map_file(path.name, file.size)
-    return _loaded(spec, weights, tokenizer, name, path, file.tensors, file.size)
+    store = ResidentStore(weights, identity([path], file.tensors))
+    return _loaded(spec, store, tokenizer, name, path, file.tensors, file.size)
 
 
 def _load_folder(path: Path, ledger: Ledger, context: int | None) -> LoadedModel:
@@ -124,7 +129,8 @@ def _load_folder(path: Path, ledger: Ledger, context: int | None) -> LoadedModel
         ledger.map_file(name, size)
     size = sum(size for _, size in folder.files)
     name = name_of(path) or path.resolve().name
-    return _loaded(spec, weights, tokenizer, name, path, tensors, size)
+    store = ResidentStore(weights, identity([path / file for file, _ in folder.files], tensors))
+    return _loaded(spec, store, tokenizer, name, path, tensors, size)
 
 
 def _dropped(family: Any) -> set[str]:
@@ -159,7 +165,7 @@ def _ignored(pattern: str, spec: ModelSpec, head: str) -> str:
 
 def _loaded(
     spec: ModelSpec,
-    weights: dict[str, Tensor],
+    store: ResidentStore,
     tokenizer: Tokenizer | None,
     name: str,
     path: Path,
@@ -169,4 +175,4 @@ def _loaded(
     if tokenizer is not None:
         spec = replace(spec, bos=tokenizer.bos, eos=tokenizer.eos)
     types = dict(Counter(tensor.kind for tensor in tensors.values()))
-    return LoadedModel(replace(spec, name=name), ResidentStore(weights), tokenizer, name, path, types, size)
+    return LoadedModel(replace(spec, name=name), store, tokenizer, name, path, types, size)

@@ -146,23 +146,19 @@ def pack(tensor: Tensor, weights: WeightsOption = "auto") -> list[PackedMatrix]:
     """
     layout = layout_of(tensor, weights)
     packed = [aligned_bytes(layout.nbytes) for _ in range(count(tensor))]
-    chunks = panels(tensor, weights)
-    for data in packed:
-        at = 0
-        while at < len(data):
-            chunk = next(chunks)
-            data[at : at + len(chunk)] = chunk
-            at += len(chunk)
+    for number, at, chunk in panels(tensor, weights):
+        packed[number][at : at + len(chunk)] = chunk
     return [PackedMatrix.of(layout, data) for data in packed]
 
 
-def panels(tensor: Tensor, weights: WeightsOption = "auto") -> Iterator[np.ndarray]:
-    """The bytes of `pack`'s matrices one after the other, some panels at a time."""
+def panels(tensor: Tensor, weights: WeightsOption = "auto") -> Iterator[tuple[int, int, np.ndarray]]:
+    """The bytes of `pack`'s matrices some panels at a time: number of the matrix, place within it, bytes."""
     layout, stored = layout_of(tensor, weights), tensor.stored()
-    step = PANEL * max(CHUNK // (PANEL * layout.inputs), 1)
-    for matrix in stored.reshape(-1, *stored.shape[-2:]):
-        for start in range(0, layout.outputs, step):
-            yield _pack_rows(matrix[start : start + step], tensor.kind, layout)
+    step = max(CHUNK // (PANEL * layout.inputs), 1)
+    for number, matrix in enumerate(stored.reshape(-1, *stored.shape[-2:])):
+        for panel in range(0, layout.panels, step):
+            rows = matrix[panel * PANEL : (panel + step) * PANEL]
+            yield number, panel * layout.panel_bytes, _pack_rows(rows, tensor.kind, layout)
 
 
 def aligned_bytes(nbytes: int) -> np.ndarray:
