@@ -10,10 +10,11 @@ import torch
 from headrace.backends.reference.attention import PagedAttention, arena_floats
 from headrace.backends.reference.interpreter import Interpreter
 from headrace.backends.reference.pages import Pages, state_bytes
-from headrace.backends.reference.rotary import RotaryTables, distinct_ropes, table_bytes
+from headrace.backends.reference.rotary import RotaryTables
 from headrace.backends.reference.step import padded_count, prepare
 from headrace.backends.reference.verify import rows_independent
 from headrace.backends.reference.weights import DTYPES, WeightPlan, plan_weights
+from headrace.backends.rotary import distinct_ropes, table_bytes
 from headrace.spec.batch import Batch
 from headrace.spec.errors import EngineStopped, InvalidRequest
 from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore

@@ -1,0 +1,248 @@
+// Products of a few rows with a matrix: exact integer dot products of groups, summed in fp32 from input 0 on.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace HEADRACE_ISA {
+
+using headrace::Format;
+using headrace::Matrix;
+using headrace::PANEL;
+using headrace::Rows;
+using headrace::SCALE_INPUTS;
+using headrace::SUM_INPUTS;
+
+// ---- activations ----
+
+inline float amax32(const float* x) {
+  return max_lanes(max(abs(load(x)), abs(load(x + LANES))));
+}
+
+// Codes of 16 values; returns their sum.
+inline int32_t store_codes(F32 scaled, int planes, int8_t* first, int8_t* second) {
+  alignas(64) int8_t high[LANES], low[LANES] = {};
+  if (planes == 1) {
+    store_bytes(high, to_int(scaled));
+  } else {
+    // A little more than the quotient, so that ties go up and the rest stays in [-128, 127].
+    const F32 whole = round(scaled), upper = round(fma(whole, broadcast(1.0f / 256), broadcast(1.0f / 1024)));
+    store_bytes(high, to_int(upper));
+    store_bytes(low, to_int(fma(upper, broadcast(-256.0f), whole)));
+    std::memcpy(second, low, LANES);
+  }
+  std::memcpy(first, high, LANES);
+  int32_t sum = 0;
+  for (int i = 0; i < LANES; ++i) sum += planes == 1 ? high[i] : 256 * high[i] + low[i];
+  return sum;
+}
+
+// Symmetric codes: a group's greatest magnitude becomes 127, or 127 * 256 with two planes.
+inline void quantise(const Rows& x, int from, int to) {
+  const float most = x.planes == 1 ? 127.0f : 127.0f * 256 - 1;
+  for (int row = from; row < to; ++row) {
+    const float* values = x.values + row * x.stride;
+    const size_t start = static_cast<size_t>(row) * x.inputs;
+    for (int at = 0; at < x.inputs; at += SCALE_INPUTS) {
+      const float scale = amax32(values + at) / most;
+      const F32 inverse = broadcast(scale > 1e-30f ? 1 / scale : 0);
+      x.scales[(start + at) / SCALE_INPUTS] = scale;
+      for (int half = at; half < at + SCALE_INPUTS; half += LANES)
+        x.sums[(start + half) / SUM_INPUTS] =
+            store_codes(load(values + half) * inverse, x.planes, x.codes[0] + start + half, x.codes[1] + start + half);
+    }
+  }
+}
+
+// ---- quantised weights ----
+
+template <Format F>
+constexpr int group_code_bytes(int group) {
+  const int quads = group / 4;
+  if (F == Format::codes8) return quads * 64;
+  return quads * 32 + quads * 8 * (F == Format::codes5 ? 1 : F == Format::codes6 ? 2 : 0);
+}
+
+// The codes of two neighbouring quads of inputs, for 16 outputs.
+template <Format F>
+inline void load_quads(const uint8_t* group, int pair, int quads, U8& even, U8& odd) {
+  if constexpr (F == Format::codes8) {
+    even = load_codes(group + pair * 128);
+    odd = load_codes(group + pair * 128 + 64);
+  } else {
+    const U8 both = load_codes(group + pair * 64);
+    even = low_nibbles(both);
+    odd = high_nibbles(both);
+    const uint8_t* plane = group + quads * 32 + pair * 16;
+    if constexpr (F != Format::codes4) {
+      even = add_bit(even, plane, 4);
+      odd = add_bit(odd, plane + 8, 4);
+    }
+    if constexpr (F == Format::codes6) {
+      even = add_bit(even, plane + quads * 8, 5);
+      odd = add_bit(odd, plane + quads * 8 + 8, 5);
+    }
+  }
+}
+
+template <bool WIDE>
+inline F32 load_scale(const uint8_t* p) {
+  if constexpr (WIDE) return load(reinterpret_cast<const float*>(p));
+  else return load_f16(reinterpret_cast<const uint16_t*>(p));
+}
+
+// ROWS rows by PANELS panels over all inputs.
+template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES, int ROWS, int PANELS>
+inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, float* out, size_t stride) {
+  constexpr int quads = GROUP / 4, codes = group_code_bytes<F>(GROUP), scale_bytes = LANES * (WIDE ? 4 : 2);
+  constexpr int step = codes + scale_bytes * (AFFINE ? 2 : 1);
+  const uint8_t* at = w.data + panel * w.panel_bytes;
+  const size_t inputs = x.inputs, first = row * inputs;
+  F32 total[ROWS][PANELS];
+  for (auto& line : total)
+    for (auto& value : line) value = broadcast(0);
+
+  for (size_t input = 0; input < inputs; input += GROUP, at += step) {
+    I32 dot[PLANES][ROWS][PANELS];
+    for (int r = 0; r < ROWS; ++r) {
+      for (int p = 0; p < PANELS; ++p)
+        for (int plane = 0; plane < PLANES; ++plane) dot[plane][r][p] = broadcast_int(0);
+    }
+#pragma GCC unroll 4
+    for (int pair = 0; pair < quads / 2; ++pair) {
+      for (int p = 0; p < PANELS; ++p) {
+        U8 even, odd;
+        load_quads<F>(at + p * w.panel_bytes, pair, quads, even, odd);
+        for (int r = 0; r < ROWS; ++r)
+          for (int plane = 0; plane < PLANES; ++plane) {
+            const int8_t* quad = x.codes[plane] + first + r * inputs + input + pair * 8;
+            dot[plane][r][p] = dot4(dot4(dot[plane][r][p], even, quad), odd, quad + 4);
+          }
+      }
+    }
+    for (int r = 0; r < ROWS; ++r) {
+      const float scale = x.scales[(first + r * inputs + input) / SCALE_INPUTS];
+      const int32_t* sums = x.sums + (first + r * inputs + input) / SUM_INPUTS;
+      const int32_t sum = GROUP == SUM_INPUTS ? sums[0] : sums[0] + sums[1];
+      for (int p = 0; p < PANELS; ++p) {
+        const uint8_t* scales = at + p * w.panel_bytes + codes;
+        I32 all = dot[0][r][p];
+        if constexpr (PLANES == 2) all = shift_left(all, 8) + dot[1][r][p];
+        if constexpr (!AFFINE) all = all + broadcast_int(-w.offset * sum);
+        const F32 d = load_scale<WIDE>(scales) * broadcast(scale);
+        total[r][p] = fma(to_float(all), d, total[r][p]);
+        if constexpr (AFFINE) {
+          const F32 m = load_scale<WIDE>(scales + scale_bytes);
+          total[r][p] = fma(m, broadcast(scale * static_cast<float>(sum)), total[r][p]);
+        }
+      }
+    }
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < PANELS; ++p) {
+      const int output = (panel + p) * PANEL, count = w.outputs - output < PANEL ? w.outputs - output : PANEL;
+      float* to = out + (row + r) * stride + output;
+      if (count == PANEL) store(to, total[r][p]);
+      else store_part(to, total[r][p], count);
+    }
+}
+
+template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES, int PANELS>
+inline void multiply_rows(const Matrix& w, const Rows& x, int rows, int panel, float* out, size_t stride) {
+  int row = 0;
+  for (; row + 4 <= rows; row += 4) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 4, PANELS>(w, x, row, panel, out, stride);
+  if (rows - row >= 2) {
+    multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 2, PANELS>(w, x, row, panel, out, stride);
+    row += 2;
+  }
+  if (row < rows) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 1, PANELS>(w, x, row, panel, out, stride);
+}
+
+template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES>
+inline void multiply_codes(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+  int panel = from;
+  for (; panel + 2 <= to; panel += 2) multiply_rows<F, GROUP, AFFINE, WIDE, PLANES, 2>(w, x, rows, panel, out, stride);
+  if (panel < to) multiply_rows<F, GROUP, AFFINE, WIDE, PLANES, 1>(w, x, rows, panel, out, stride);
+}
+
+// ---- float weights ----
+
+template <Format F>
+inline F32 load_weights(const uint8_t* p) {
+  if constexpr (F == Format::f32) return load(reinterpret_cast<const float*>(p));
+  else if constexpr (F == Format::f16) return load_f16(reinterpret_cast<const uint16_t*>(p));
+  else return load_bf16(reinterpret_cast<const uint16_t*>(p));
+}
+
+template <Format F, int ROWS, int PANELS>
+inline void multiply_float_tile(const Matrix& w, const Rows& x, int row, int panel, float* out, size_t stride) {
+  constexpr int bytes = LANES * (F == Format::f32 ? 4 : 2);
+  F32 total[ROWS][PANELS];
+  for (auto& line : total)
+    for (auto& value : line) value = broadcast(0);
+  const uint8_t* at = w.data + panel * w.panel_bytes;
+  const float* values = x.values + row * x.stride;
+  for (int input = 0; input < x.inputs; ++input, at += bytes) {
+    F32 weight[PANELS];
+    for (int p = 0; p < PANELS; ++p) weight[p] = load_weights<F>(at + p * w.panel_bytes);
+    for (int r = 0; r < ROWS; ++r) {
+      const F32 value = broadcast(values[r * x.stride + input]);
+      for (int p = 0; p < PANELS; ++p) total[r][p] = fma(value, weight[p], total[r][p]);
+    }
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < PANELS; ++p) {
+      const int output = (panel + p) * PANEL, count = w.outputs - output < PANEL ? w.outputs - output : PANEL;
+      store_part(out + (row + r) * stride + output, total[r][p], count);
+    }
+}
+
+template <Format F, int PANELS>
+inline void multiply_float_rows(const Matrix& w, const Rows& x, int rows, int panel, float* out, size_t stride) {
+  int row = 0;
+  for (; row + 4 <= rows; row += 4) multiply_float_tile<F, 4, PANELS>(w, x, row, panel, out, stride);
+  for (; row < rows; ++row) multiply_float_tile<F, 1, PANELS>(w, x, row, panel, out, stride);
+}
+
+template <Format F>
+inline void multiply_float(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+  int panel = from;
+  for (; panel + 4 <= to; panel += 4) multiply_float_rows<F, 4>(w, x, rows, panel, out, stride);
+  for (; panel < to; ++panel) multiply_float_rows<F, 1>(w, x, rows, panel, out, stride);
+}
+
+// ---- the choice of a kernel ----
+
+template <int PLANES>
+inline void multiply_planes(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+  const auto run = [&]<Format F, int GROUP, bool AFFINE, bool WIDE>() {
+    multiply_codes<F, GROUP, AFFINE, WIDE, PLANES>(w, x, rows, from, to, out, stride);
+  };
+  switch (w.format) {
+    case Format::codes4:
+      if (!w.affine) return run.template operator()<Format::codes4, 32, false, false>();
+      if (w.wide) return run.template operator()<Format::codes4, 32, true, true>();
+      return run.template operator()<Format::codes4, 32, true, false>();
+    case Format::codes5:
+      if (!w.affine) return run.template operator()<Format::codes5, 32, false, false>();
+      if (w.wide) return run.template operator()<Format::codes5, 32, true, true>();
+      return run.template operator()<Format::codes5, 32, true, false>();
+    case Format::codes6:
+      return run.template operator()<Format::codes6, 16, false, true>();
+    default:
+      return run.template operator()<Format::codes8, 32, false, false>();
+  }
+}
+
+inline void multiply(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+  switch (w.format) {
+    case Format::f32: return multiply_float<Format::f32>(w, x, rows, from, to, out, stride);
+    case Format::f16: return multiply_float<Format::f16>(w, x, rows, from, to, out, stride);
+    case Format::bf16: return multiply_float<Format::bf16>(w, x, rows, from, to, out, stride);
+    default:
+      if (x.planes == 1) return multiply_planes<1>(w, x, rows, from, to, out, stride);
+      return multiply_planes<2>(w, x, rows, from, to, out, stride);
+  }
+}
+
+}  // namespace HEADRACE_ISA

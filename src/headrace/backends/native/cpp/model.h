@@ -1,0 +1,161 @@
+// A compiled model: its weights, buffers and operations, and the step that it works on.
+#pragma once
+
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "kernels.h"
+#include "pool.h"
+
+namespace headrace {
+
+// Buffers are numbered; each holds one row of `width` floats a token.
+struct Embed {
+  int out, table;
+  float scale;
+  const float* positions;  // [positions, width], or null
+  const float* types;      // [width], or null
+};
+
+struct Normalise {
+  int x, out;
+  Norm norm;
+};
+
+struct Product {
+  int weight;
+  const float* bias;  // null: none
+  int out;
+};
+
+// Products of one input, which is normalised first where `norm.gain` is set.
+//
+// `none`: each product stands in its own buffer. `activate`: out = activation(first) (* second).
+// `add`: out += product.
+struct Linear {
+  enum class Join : int { none, activate, add };
+  int x, planes;
+  Norm norm;
+  std::vector<Product> products;
+  Join join;
+  Activation activation;
+  int out;
+};
+
+struct Rope {
+  int half;
+  const float* cos;  // [positions, half]
+  const float* sin;
+};
+
+// Norms and rotation of q and k, then their place in the pages, then attention.
+struct Attend {
+  int q, k, v, out, layer, group;
+  Attention attention;
+  Norm q_norm, k_norm;  // no gain: none
+  Rope rope;            // half 0: none
+};
+
+struct Add {
+  int x, y, out;
+};
+
+// out: for each row the numbers of the top-k experts, then their weights; ties go to the lower number.
+struct Route {
+  int x, out, weight, experts, top_k;
+  bool renormalise;
+};
+
+// out = sum over the routed experts, in rank order, of weight * down(activation(gate(x)) * up(x)).
+struct Experts {
+  int x, planes, routes, out, top_k, width;
+  std::vector<int> gate, up, down;  // up is empty where the block is not gated
+  Activation activation;
+};
+
+struct Keep {
+  int x;
+};
+
+struct Head {
+  int x, planes, weight;
+  const float* bias;
+  float scale, softcap;
+};
+
+using Operation = std::variant<Embed, Normalise, Linear, Attend, Add, Route, Experts, Keep, Head>;
+
+// One row of a batch: `count` tokens from `token` on in the flat buffers, from `position` on in its sequence.
+struct Row {
+  int token, count, position;
+};
+
+struct Step {
+  std::vector<int32_t> tokens, positions, kept;
+  std::vector<Row> rows;
+  std::vector<int> row_of;                                // row of each token
+  std::vector<std::vector<std::vector<int32_t>>> pages;   // page table of each state group and row
+  std::vector<std::pair<int, int>> tiles;                 // row and first token in it; most work first
+  int count = 0;                                          // rows of the buffers that the next operation works on
+
+  const int32_t* table(int group, int row) const { return pages[group][row].data(); }
+};
+
+// Room for the rows that enter a product, and for one tile of attention.
+struct Scratch {
+  std::vector<float> values, scales, attention;
+  std::vector<int8_t> codes[2];
+  std::vector<int32_t> sums;
+
+  // Returns its bytes; allocates nothing where `measure`.
+  size_t size(size_t rows, size_t inputs, size_t attend_values, bool measure);
+};
+
+class Model {
+ public:
+  // `widths`: floats a row of each buffer. `tokens`, `logits`, `blocks`: most of them in a step, a step, a sequence.
+  Model(const Kernels& kernels, int threads, int tokens, int logits, int blocks, std::vector<int> widths);
+
+  int add_weight(const Matrix& weight);
+  void add_state(const LayerState& state) { states_.push_back(state); }
+  void add(Operation operation) { operations_.push_back(std::move(operation)); }
+  // Bytes of buffers and scratch; known when every weight and operation was added, before anything is allocated.
+  size_t workspace_bytes() { return workspace(true); }
+  // Allocates the workspace; `logits` [most logit rows, vocab] receives results.
+  void prepare(float* logits);
+
+  // `rows`: tokens and first position of each. `kept`: the tokens whose logits are wanted, ascending.
+  void begin(std::vector<int32_t> tokens, const std::vector<std::pair<int, int>>& rows, std::vector<int32_t> kept,
+             std::vector<std::vector<std::vector<int32_t>>> pages);
+  // Runs operations [start, stop) on the step that begin() gave.
+  void run(int start, int stop);
+
+  float* buffer(int number) { return buffers_[number].data(); }
+  int width(int number) const { return widths_[number]; }
+  int threads() const { return pool_.members(); }
+  // Nanoseconds that each operation has taken since the last call, as the first thread saw it.
+  std::vector<int64_t> take_nanoseconds();
+
+ private:
+  friend class Runner;
+  size_t workspace(bool measure);
+
+  const Kernels& kernels_;
+  Pool pool_;
+  int tokens_, logit_rows_, blocks_;
+  std::vector<int> widths_;
+  std::vector<Matrix> weights_;
+  std::vector<LayerState> states_;
+  std::vector<Operation> operations_;
+  std::vector<int64_t> nanoseconds_;
+  Step step_;
+
+  std::vector<std::vector<float>> buffers_;
+  float* logits_ = nullptr;
+  Scratch shared_;             // rows of the product at hand
+  std::vector<Scratch> own_;   // each member's, for the few rows of a decode
+  std::vector<float> expert_middle_, expert_up_, expert_down_, expert_out_;
+};
+
+}  // namespace headrace

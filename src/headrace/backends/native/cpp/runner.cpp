@@ -1,0 +1,332 @@
+#include "runner.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "decode.h"
+
+namespace headrace {
+
+namespace {
+
+// Panels that a member takes at a time: few enough to share evenly, even for kernels that take two at once.
+int piece(int panels, int members) {
+  const int size = panels / (members * 4);
+  return std::clamp(size / 4 * 4, 4, 64);
+}
+
+}  // namespace
+
+// ---- rows that enter a product ----
+
+Rows Runner::rows_of(Scratch& scratch, int inputs, int planes) const {
+  Rows rows{};
+  rows.values = scratch.values.data();
+  rows.stride = inputs;
+  rows.inputs = inputs;
+  rows.planes = planes;
+  rows.codes[0] = scratch.codes[0].data();
+  rows.codes[1] = scratch.codes[1].data();
+  rows.scales = scratch.scales.data();
+  rows.sums = scratch.sums.data();
+  return rows;
+}
+
+void Runner::prepare_row(const Rows& rows, int index, const float* from, const Norm& norm, bool quantise, Scratch& s) {
+  float* to = s.values.data() + size_t(index) * rows.inputs;
+  if (norm.gain) k_.normalise(norm, from, to);
+  else std::memcpy(to, from, rows.inputs * sizeof(float));
+  if (quantise) k_.quantise(rows, index, index + 1);
+}
+
+Rows Runner::prepare(const float* from, size_t stride, int inputs, int count, const Norm& norm, int planes,
+                     bool quantise) {
+  const bool few = count <= FEW_ROWS;
+  Scratch& scratch = few ? m_.own_[member_] : m_.shared_;
+  const Rows rows = rows_of(scratch, inputs, planes);
+  const auto some = [&](int first, int last) {
+    for (int i = first; i < last; ++i) prepare_row(rows, i, from + i * stride, norm, quantise, scratch);
+  };
+  if (few) {
+    some(0, count);
+  } else {
+    team_.share(count, 4, some);
+    team_.meet();
+  }
+  return rows;
+}
+
+// ---- operations on each row alone ----
+
+void Runner::operator()(const Embed& op) {
+  const Step& step = m_.step_;
+  const int width = m_.widths_[op.out];
+  team_.share(count(), 4, [&](int first, int last) {
+    for (int i = first; i < last; ++i) {
+      float* x = row(op.out, i);
+      decode_row(m_.weights_[op.table], step.tokens[i], x);
+      const float* position = op.positions ? op.positions + size_t(step.positions[i]) * width : nullptr;
+      for (int j = 0; j < width; ++j) {
+        x[j] *= op.scale;
+        if (position) x[j] += position[j];
+        if (op.types) x[j] += op.types[j];
+      }
+    }
+  });
+  team_.meet();
+}
+
+void Runner::operator()(const Normalise& op) {
+  team_.share(count(), 4, [&](int first, int last) {
+    for (int i = first; i < last; ++i) k_.normalise(op.norm, row(op.x, i), row(op.out, i));
+  });
+  team_.meet();
+}
+
+void Runner::operator()(const Add& op) {
+  const int width = m_.widths_[op.out];
+  team_.share(count(), 4, [&](int first, int last) {
+    const float *x = row(op.x, first), *y = row(op.y, first);
+    float* out = row(op.out, first);
+    for (size_t i = 0; i < size_t(last - first) * width; ++i) out[i] = x[i] + y[i];
+  });
+  team_.meet();
+}
+
+// ---- products ----
+
+void Runner::operator()(const Linear& op) {
+  const Matrix& first = m_.weights_[op.products[0].weight];
+  const bool quantise = std::any_of(op.products.begin(), op.products.end(),
+                                    [&](const Product& p) { return m_.weights_[p.weight].quantised(); });
+  const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], first.inputs, count(), op.norm, op.planes, quantise);
+  products(op, x);
+  team_.meet();
+}
+
+// The panels of all products in a row; those of an activated pair lie side by side.
+void Runner::products(const Linear& op, const Rows& x) {
+  const bool joined = op.join == Linear::Join::activate;
+  int panels = 0;
+  for (const Product& product : op.products) {
+    panels += m_.weights_[product.weight].panels();
+    if (joined) break;
+  }
+  team_.share(panels, piece(panels, team_.members()), [&](int from, int to) {
+    int base = 0;
+    for (size_t i = 0; i < op.products.size() && from < to; ++i) {
+      const Matrix& w = m_.weights_[op.products[i].weight];
+      const int last = std::min(to - base, w.panels());
+      if (!joined && from - base >= w.panels()) {
+        base += w.panels();
+        continue;
+      }
+      const int buffer = op.products[i].out;
+      k_.multiply(w, x, count(), from - base, last, row(buffer, 0), m_.widths_[buffer]);
+      if (!joined || i + 1 == op.products.size()) finish_piece(op, static_cast<int>(i), from - base, last);
+      if (!joined) {
+        from = base + last;
+        base += w.panels();
+      }
+    }
+  });
+}
+
+// Bias and join of the outputs of panels [from, to), which this member has just computed.
+void Runner::finish_piece(const Linear& op, int number, int from, int to) {
+  const Product& product = op.products[number];
+  const int begin = from * PANEL, end = std::min(to * PANEL, m_.weights_[product.weight].outputs);
+  const auto bias = [&](const Product& p, int i) {
+    if (!p.bias) return;
+    float* y = row(p.out, i);
+    for (int j = begin; j < end; ++j) y[j] += p.bias[j];
+  };
+  for (int i = 0; i < count(); ++i) {
+    bias(product, i);
+    if (op.join == Linear::Join::activate) {
+      const bool gated = op.products.size() == 2;
+      if (gated) bias(op.products[0], i);
+      const float* up = gated ? row(product.out, i) + begin : nullptr;
+      k_.activate(op.activation, row(op.products[0].out, i) + begin, up, row(op.out, i) + begin, end - begin);
+    } else if (op.join == Linear::Join::add) {
+      float *x = row(op.out, i), *y = row(product.out, i);
+      for (int j = begin; j < end; ++j) x[j] += y[j];
+    }
+  }
+}
+
+// ---- attention ----
+
+void Runner::operator()(const Attend& op) {
+  store_states(op);
+  team_.meet();
+  attend_tiles(op);
+  team_.meet();
+}
+
+void Runner::store_states(const Attend& op) {
+  const Step& step = m_.step_;
+  const Attention& a = op.attention;
+  const auto place = [&](int buffer, int token, int heads, const Norm& norm) {
+    float* x = row(buffer, token);
+    if (norm.gain) k_.normalise(norm, x, x);
+    if (op.rope.half) {
+      const size_t at = size_t(step.positions[token]) * op.rope.half;
+      k_.rotate(x, heads, a.dim, op.rope.half, op.rope.cos + at, op.rope.sin + at);
+    }
+  };
+  team_.share(count(), 8, [&](int first, int last) {
+    for (int token = first; token < last; ++token) {
+      const int position = step.positions[token];
+      place(op.q, token, a.heads, op.q_norm);
+      place(op.k, token, a.kv_heads, op.k_norm);
+      const int page = step.table(op.group, step.row_of[token])[position / PAGE];
+      k_.store_state(a, m_.states_[op.layer], page, position % PAGE, row(op.k, token), row(op.v, token));
+    }
+  });
+}
+
+void Runner::attend_tiles(const Attend& op) {
+  const Step& step = m_.step_;
+  const Attention& a = op.attention;
+  team_.share(static_cast<int>(step.tiles.size()) * a.kv_heads, 1, [&](int first, int last) {
+    for (int job = first; job < last; ++job) {
+      const auto [r, start] = step.tiles[job / a.kv_heads];
+      const Row& span = step.rows[r];
+      Tile tile;
+      tile.token = span.token + start;
+      tile.queries = std::min(TILE_QUERIES, span.count - start);
+      tile.position = span.position + start;
+      tile.end = span.position + span.count;
+      tile.from_block = a.window ? std::max(0, tile.position - a.window + 1) / PAGE : 0;
+      tile.to_block = ((a.causal ? tile.position + tile.queries : tile.end) - 1) / PAGE + 1;
+      tile.pages = step.table(op.group, r);
+      k_.attend(a, m_.states_[op.layer], tile, job % a.kv_heads, row(op.q, 0), row(op.out, 0), m_.widths_[op.q],
+                m_.own_[member_].attention.data());
+    }
+  });
+}
+
+// ---- mixtures of experts ----
+
+void Runner::operator()(const Route& op) {
+  const Matrix& w = m_.weights_[op.weight];
+  const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], w.inputs, count(), Norm{}, 2, w.quantised());
+  team_.meet();
+  team_.share(count(), 1, [&](int first, int last) {
+    std::vector<float> odds(w.panels() * PANEL);
+    std::vector<int> order(op.experts);
+    for (int i = first; i < last; ++i) {
+      Rows one = x;
+      one.values += size_t(i) * x.inputs;
+      for (auto& codes : one.codes) codes += size_t(i) * x.inputs;
+      one.scales += size_t(i) * x.inputs / SCALE_INPUTS;
+      one.sums += size_t(i) * x.inputs / SUM_INPUTS;
+      k_.multiply(w, one, 1, 0, w.panels(), odds.data(), odds.size());
+      choose_experts(odds.data(), op, order.data(), row(op.out, i));
+    }
+  });
+  team_.meet();
+}
+
+void Runner::operator()(const Experts& op) {
+  std::vector<int> slots;
+  for (size_t expert = 0; expert < op.gate.size(); ++expert) {
+    slots.clear();
+    for (int i = 0; i < count(); ++i)
+      for (int rank = 0; rank < op.top_k; ++rank)
+        if (static_cast<size_t>(row(op.routes, i)[rank]) == expert) slots.push_back(i * op.top_k + rank);
+    if (!slots.empty()) expert_rows(op, static_cast<int>(expert), slots);
+  }
+  const int width = m_.widths_[op.out];
+  team_.share(count(), 1, [&](int first, int last) {
+    for (int i = first; i < last; ++i) {
+      float* out = row(op.out, i);
+      const float* share = row(op.routes, i) + op.top_k;
+      for (int rank = 0; rank < op.top_k; ++rank) {
+        const float* y = m_.expert_out_.data() + (size_t(i) * op.top_k + rank) * width;
+        for (int j = 0; j < width; ++j) out[j] = rank ? out[j] + y[j] * share[rank] : y[j] * share[rank];
+      }
+    }
+  });
+  team_.meet();
+}
+
+// All slots (token * top_k + rank) of one expert through its three matrices.
+void Runner::expert_rows(const Experts& op, int expert, const std::vector<int>& slots) {
+  const int rows = static_cast<int>(slots.size()), hidden = m_.widths_[op.x];
+  Scratch& shared = m_.shared_;
+  const Matrix& gate = m_.weights_[op.gate[expert]];
+  const Rows x = rows_of(shared, hidden, op.planes);
+  team_.share(rows, 1, [&](int first, int last) {
+    for (int i = first; i < last; ++i)
+      prepare_row(x, i, row(op.x, slots[i] / op.top_k), Norm{}, gate.quantised(), shared);
+  });
+  team_.meet();
+  float *middle = m_.expert_middle_.data(), *up = m_.expert_up_.data();
+  expert_product(op.gate[expert], x, rows, middle, op.width);
+  team_.meet();
+  if (!op.up.empty()) {
+    expert_product(op.up[expert], x, rows, up, op.width);
+    team_.meet();
+  }
+  const Matrix& down = m_.weights_[op.down[expert]];
+  const Rows y = rows_of(shared, op.width, op.planes);
+  team_.share(rows, 1, [&](int first, int last) {
+    for (int i = first; i < last; ++i) {
+      float* line = middle + size_t(i) * op.width;
+      k_.activate(op.activation, line, op.up.empty() ? nullptr : up + size_t(i) * op.width, line, op.width);
+      prepare_row(y, i, line, Norm{}, down.quantised(), shared);
+    }
+  });
+  team_.meet();
+  const int width = m_.widths_[op.out];
+  float* out = m_.expert_down_.data();
+  expert_product(op.down[expert], y, rows, out, width);
+  team_.meet();
+  team_.share(rows, 1, [&](int first, int last) {
+    for (int i = first; i < last; ++i)
+      std::copy_n(out + size_t(i) * width, width, m_.expert_out_.data() + size_t(slots[i]) * width);
+  });
+  team_.meet();
+}
+
+void Runner::expert_product(int weight, const Rows& x, int rows, float* out, size_t stride) {
+  const Matrix& w = m_.weights_[weight];
+  team_.share(w.panels(), piece(w.panels(), team_.members()),
+              [&](int from, int to) { k_.multiply(w, x, rows, from, to, out, stride); });
+}
+
+// ---- logits ----
+
+void Runner::operator()(const Keep& op) {
+  // One member moves the rows: each goes to a place before or at its own.
+  if (member_ == 0) {
+    Step& step = m_.step_;
+    const int width = m_.widths_[op.x];
+    for (size_t i = 0; i < step.kept.size(); ++i)
+      std::memmove(row(op.x, static_cast<int>(i)), row(op.x, step.kept[i]), width * sizeof(float));
+    step.count = static_cast<int>(step.kept.size());
+  }
+  team_.meet();
+}
+
+void Runner::operator()(const Head& op) {
+  const Matrix& w = m_.weights_[op.weight];
+  const size_t vocab = w.outputs;
+  const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], w.inputs, count(), Norm{}, op.planes, w.quantised());
+  if (count())
+    team_.share(w.panels(), piece(w.panels(), team_.members()), [&](int from, int to) {
+      k_.multiply(w, x, count(), from, to, m_.logits_, vocab);
+      const size_t begin = size_t(from) * PANEL, end = std::min<size_t>(size_t(to) * PANEL, vocab);
+      for (int i = 0; i < count(); ++i) {
+        float* logits = m_.logits_ + i * vocab;
+        if (op.bias)
+          for (size_t j = begin; j < end; ++j) logits[j] += op.bias[j];
+        if (op.scale != 1 || op.softcap != 0) k_.soften(logits + begin, end - begin, op.scale, op.softcap);
+      }
+    });
+  team_.meet();
+}
+
+}  // namespace headrace

@@ -1,0 +1,50 @@
+// One member's share of each operation. Every member runs the same operations; each leaves them through meet().
+#pragma once
+
+#include <algorithm>
+
+#include "model.h"
+
+namespace headrace {
+
+// So few rows are prepared by every member for itself: that is quicker than meeting.
+constexpr int FEW_ROWS = 4;
+
+class Runner {
+ public:
+  Runner(Model& model, int member, Team& team) : m_(model), k_(model.kernels_), member_(member), team_(team) {}
+
+  void operator()(const Embed& op);
+  void operator()(const Normalise& op);
+  void operator()(const Linear& op);
+  void operator()(const Attend& op);
+  void operator()(const Add& op);
+  void operator()(const Route& op);
+  void operator()(const Experts& op);
+  void operator()(const Keep& op);
+  void operator()(const Head& op);
+
+ private:
+  float* row(int buffer, int index) { return m_.buffers_[buffer].data() + size_t(index) * m_.widths_[buffer]; }
+  int count() const { return m_.step_.count; }
+
+  // The rows of a product, normalised and quantised as asked; `few` decides whether they are this member's own.
+  Rows rows_of(Scratch& scratch, int inputs, int planes) const;
+  void prepare_row(const Rows& rows, int index, const float* from, const Norm& norm, bool quantise, Scratch& scratch);
+  Rows prepare(const float* from, size_t stride, int inputs, int rows, const Norm& norm, int planes, bool quantise);
+  void finish_piece(const Linear& op, int product, int from, int to);
+  void products(const Linear& op, const Rows& x);
+
+  void store_states(const Attend& op);
+  void attend_tiles(const Attend& op);
+
+  void expert_rows(const Experts& op, int expert, const std::vector<int>& slots);
+  void expert_product(int weight, const Rows& x, int rows, float* out, size_t stride);
+
+  Model& m_;
+  const Kernels& k_;
+  const int member_;
+  Team& team_;
+};
+
+}  // namespace headrace

@@ -1,0 +1,224 @@
+"""The native executor: a spec.Executor on C++ kernels, bit-exact by construction."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from headrace.backends.check import check
+from headrace.backends.native import _kernels
+from headrace.backends.native.cache import NativeWeights, load_weights
+from headrace.backends.native.program import Builder, buffer_widths
+from headrace.backends.rotary import distinct_ropes, table_bytes
+from headrace.spec.batch import Batch, PageCopy
+from headrace.spec.errors import EngineStopped
+from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore
+from headrace.spec.ledger import Ledger, Reservation, Tag
+from headrace.spec.model import PAGE_TOKENS, Attention, ModelSpec
+from headrace.spec.program import compile_program
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """What decides the bits of a loaded model.
+
+    `activations`: their bits where they meet quantised weights, in groups of 32 that share a scale; with 16 a
+    model answers as in fp32, 8 are quicker. `state`: type of keys and values. `weights`: how float weights are
+    stored ("auto": as they are).
+    """
+
+    activations: Literal["int16", "int8"] = "int16"
+    state: Literal["fp16", "fp32"] = "fp16"
+    weights: Literal["auto", "int8", "int4", "bf16"] = "auto"
+
+    @property
+    def planes(self) -> int:
+        return 2 if self.activations == "int16" else 1
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one key or value."""
+        return 4 if self.state == "fp32" else 2
+
+    def profile(self) -> str:
+        weights = "" if self.weights == "auto" else f"/weights-{self.weights}"
+        return f"native/{self.activations}-g32/kv-{self.state}/blocks{PAGE_TOKENS}{weights}"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that ran inside submit."""
+
+    outcome: StepResult
+
+    def result(self) -> StepResult:
+        return self.outcome
+
+
+class NativeExecutor:
+    """Runs batches of one model on the CPU.
+
+    Raises PlanRejected when the ledger has no room, before memory is taken; InvalidRequest from `submit`
+    for a batch outside the limits. `isa`: an instruction set of `instruction_sets()`; by default the best.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: WeightStore,
+        limits: Limits,
+        ledger: Ledger,
+        numerics: Numerics = Numerics(),
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> None:
+        self.spec, self.limits, self.numerics = spec, limits, numerics
+        self._ledger, self._store, self._held = ledger, weights, list[Reservation]()
+        self._program = compile_program(spec)
+        self._isa = isa or instruction_sets()[0]
+        try:
+            self._load(weights, threads or default_threads())
+        except BaseException:
+            self.close()
+            raise
+        self.guarantees = Guarantees("native", numerics.profile(), True)
+
+    def _load(self, store: WeightStore, threads: int) -> None:
+        limits, program, longest = self.limits, self._program, min(self.limits.pages) * PAGE_TOKENS
+        self._weights = load_weights(store, program.operations, self.numerics.weights, self._ledger)
+        widths = buffer_widths(program)
+        model = _kernels.Model(
+            self._isa, threads, limits.tokens, limits.logits, longest // PAGE_TOKENS, list(widths.values())
+        )
+        builder = Builder(model, program, self._weights, self.numerics.planes, longest)
+        builder.build()
+        tables = table_bytes(distinct_ropes(program.operations), longest)
+        self._reserve(model.workspace_bytes() + tables)
+        self._logits = np.zeros((limits.logits, spec_vocab(self.spec)), np.float32)
+        self._state = self._make_state(model)
+        model.prepare(self._logits)
+        self._ends, self._x = tuple(builder.ends), list(widths).index("x")
+        self._model: _kernels.Model | None = model
+
+    def _reserve(self, workspace: int) -> None:
+        state = state_bytes(self.spec, self.limits, self.numerics.state_bytes)
+        logits = 4 * self.limits.logits * spec_vocab(self.spec)
+        wanted: list[tuple[Tag, str, int]] = [("workspace", "activations", workspace + logits)]
+        wanted += [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
+
+        def nearest(excess: int) -> str:
+            if excess < sum(state):
+                fits = (sum(state) - excess) // 2**20
+                return f"lower --state-memory to {fits}, or raise --memory" if fits else "raise --memory"
+            return "raise --memory or choose a smaller model"
+
+        self._held += self._ledger.reserve_all(wanted, nearest)
+
+    def _make_state(self, model: _kernels.Model) -> list[np.ndarray]:
+        """One arena a layer, [2, pages, bytes of keys or values of a page], touched at once."""
+        groups = {layer: group for group, state in enumerate(self.spec.state_groups()) for layer in state.layers}
+        arenas = []
+        for index, layer in enumerate(self.spec.layers):
+            pages = self.limits.pages[groups[index]]
+            arena = np.empty((2, pages, page_bytes(layer.attention, self.numerics.state_bytes)), np.uint8)
+            arena.fill(0)
+            model.add_state(arena[0].reshape(-1), arena[1].reshape(-1), self.numerics.state == "fp32")
+            arenas.append(arena)
+        return arenas
+
+    def submit(self, batch: Batch) -> Done:
+        """Runs the step at once; raises InvalidRequest for a batch outside the limits."""
+        model = self._model
+        if model is None:
+            raise EngineStopped("The backend was closed; load the model again.")
+        check(batch, self.spec, self.limits)
+        self._copy(batch.copies)
+        tokens: list[int] = []
+        rows, kept = [], list[int]()
+        for row in batch.rows:
+            if row.logits_from is not None:
+                kept += range(len(tokens) + row.logits_from, len(tokens) + len(row.tokens))
+            rows.append((len(row.tokens), row.start))
+            tokens += row.tokens
+        pages = [[row.pages[group] for row in batch.rows] for group in range(len(self.limits.pages))]
+        model.begin(tokens, rows, kept, pages)
+        hidden = self._run(model, batch) if tokens else {}
+        return Done(StepResult(self._logits[: len(kept)], hidden))
+
+    def _run(self, model: _kernels.Model, batch: Batch) -> dict[tuple[int, int], np.ndarray]:
+        """Runs the program, stopping where a hidden state is asked for."""
+        hidden: dict[tuple[int, int], np.ndarray] = {}
+        done, wanted = 0, sorted({state for row in batch.rows for state in row.reads})
+        for state in wanted:
+            stop = self._ends.index(self._program.hidden_after[state]) + 1
+            model.run(done, stop)
+            done = stop
+            x = model.buffer(self._x, batch.token_count)
+            at = 0
+            for index, row in enumerate(batch.rows):
+                if state in row.reads:
+                    hidden[index, state] = x[at : at + len(row.tokens)].copy()
+                at += len(row.tokens)
+        model.run(done, len(self._ends))
+        return hidden
+
+    def _copy(self, copies: tuple[PageCopy, ...]) -> None:
+        groups = self.spec.state_groups()
+        for copy in copies:
+            for layer in groups[copy.group].layers:
+                self._state[layer][:, copy.target] = self._state[layer][:, copy.source]
+
+    def close(self) -> None:
+        """Frees weights and arenas; a second call does nothing."""
+        if getattr(self, "_model", None) is not None:
+            self._store.release(self._program.operations)
+        self._model = None
+        self._state = []
+        weights: NativeWeights | None = self.__dict__.pop("_weights", None)
+        if weights is not None:
+            weights.release()
+        while self._held:
+            self._ledger.release(self._held.pop())
+
+
+def instruction_sets() -> list[str]:
+    """What this machine runs, best first; "portable" is always the last."""
+    return list(_kernels.instruction_sets())
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use."""
+    try:
+        allowed = os.sched_getaffinity(0)
+        siblings = set()
+        for cpu in allowed:
+            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:
+                siblings.add(file.read())
+        return len(siblings)
+    except (AttributeError, OSError):
+        return max((os.cpu_count() or 2) // 2, 1)
+
+
+def page_bytes(attention: Attention, value_bytes: int) -> int:
+    """Bytes of one layer's keys (and of its values) in a page; head sizes are padded to whole vectors."""
+    padded = -(-attention.head_dim // 16) * 16
+    return attention.kv_heads * padded * PAGE_TOKENS * value_bytes
+
+
+def state_bytes(spec: ModelSpec, limits: Limits, value_bytes: int) -> tuple[int, ...]:
+    """Bytes of each state group's pages."""
+    return tuple(
+        sum(2 * count * page_bytes(spec.layers[layer].attention, value_bytes) for layer in group.layers)
+        for group, count in zip(spec.state_groups(), limits.pages, strict=True)
+    )
+
+
+def spec_vocab(spec: ModelSpec) -> int:
+    """Logits a row; an encoder has none."""
+    return spec.vocab if spec.causal else 0
+
+
+__all__ = ["NativeExecutor", "Numerics", "default_threads", "instruction_sets", "state_bytes"]

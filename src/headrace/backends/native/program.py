@@ -1,0 +1,191 @@
+"""A Program handed to the C++ engine, with operations joined where nothing is asked for between them.
+
+Joined are a norm with the products that read it, products of one input, a gate with its activation,
+a product with the addition to the residual, and per-head norms and rotation with the attention that
+follows. A joined operation computes what its parts would have computed, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from headrace.backends.native.cache import NativeWeights
+from headrace.backends.rotary import rope_table
+from headrace.spec.model import Rope
+from headrace.spec.program import (
+    Activate,
+    Add,
+    Attend,
+    Embed,
+    Expert,
+    Head,
+    Keep,
+    Matmul,
+    Normalize,
+    Operation,
+    Program,
+    Rotate,
+    Route,
+)
+
+FORMATS = ("codes4", "codes5", "codes6", "codes8", "bf16", "f16", "f32")
+ACTIVATIONS = ("none", "silu", "gelu", "gelu_tanh", "relu")
+SEPARATE, ACTIVATED, ADDED = range(3)
+
+
+class Builder:
+    """Adds a program's operations to a native model.
+
+    `model`: a `_kernels.Model`. `planes`: int8 planes of the activations that meet quantised weights. `positions`: rows of
+    the rotary tables. `ends[i]`: how many operations of the program are done after native operation i.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        program: Program,
+        weights: NativeWeights,
+        planes: int,
+        positions: int,
+    ) -> None:
+        self.ends: list[int] = []
+        self._model, self._program, self._planes, self._positions = model, program, planes, positions
+        self._matrices, self._vectors = weights.matrices, weights.vectors
+        self._numbers = {name: index for index, name in enumerate(buffer_widths(program))}
+        self._weights: dict[str, list[int]] = {}
+        self._tables: dict[Rope, tuple[np.ndarray, np.ndarray]] = {}
+
+    def build(self) -> None:
+        at, operations = 0, self._program.operations
+        while at < len(operations):
+            at += self._add(operations, at)
+            self.ends.append(at)
+
+    def _add(self, ops: Sequence[Operation], at: int) -> int:
+        """Adds one native operation; returns how many of the program's it does."""
+        op = ops[at]
+        if isinstance(op, Normalize):
+            products = _products(ops, at + 1)
+            if products and op.parts == 1 and op.out != op.x and products[0].x == op.out:
+                return 1 + self._linear(ops, at + 1, products, op)
+            if self._before_attend(ops, at):
+                return self._attend(ops, at)
+            self._model.add_normalise(self._numbers[op.x], self._numbers[op.out], self._norm(op))
+            return 1
+        if isinstance(op, Matmul):
+            return self._linear(ops, at, _products(ops, at), None)
+        if isinstance(op, Rotate | Attend):
+            return self._attend(ops, at)
+        self._single(op)
+        return 1
+
+    def _single(self, op: Operation) -> None:
+        model, number = self._model, self._numbers
+        if isinstance(op, Embed):
+            types = self._vectors[op.types][0].copy() if op.types else None
+            positions = self._vectors[op.positions].reshape(-1) if op.positions else None
+            model.add_embed(number[op.out], self._weight(op.table)[0], op.scale, positions, types)
+        elif isinstance(op, Add):
+            model.add_add(number[op.x], number[op.y], number[op.out])
+        elif isinstance(op, Route):
+            weight = self._weight(op.weight)[0]
+            mlp = op.mlp
+            model.add_route(number[op.x], number[op.out], weight, mlp.experts, mlp.top_k, mlp.renormalise)
+        elif isinstance(op, Expert):
+            self._experts(op)
+        elif isinstance(op, Keep):
+            model.add_keep(number[op.x])
+        elif isinstance(op, Head):
+            bias = self._vectors[op.bias] if op.bias else None
+            weight = self._weight(op.weight)[0]
+            model.add_head(number[op.x], self._planes, weight, bias, op.scale, op.softcap or 0.0)
+        else:
+            raise TypeError(f"an operation of kind {type(op).__name__} stands alone")
+
+    def _linear(self, ops: Sequence[Operation], at: int, products: list[Matmul], norm: Normalize | None) -> int:
+        """The products from `at` on, and the activation or addition behind them."""
+        number, used = self._numbers, len(products)
+        after = ops[at + used] if at + used < len(ops) else None
+        join, activation, out = SEPARATE, "none", number[products[0].out]
+        outs = [product.out for product in products]
+        if isinstance(after, Activate) and outs == [name for name in (after.gate, after.up) if name is not None]:
+            join, activation, out, used = ACTIVATED, after.activation, number[after.out], used + 1
+        elif isinstance(after, Add) and outs == [after.y] and after.x == after.out:
+            join, out, used = ADDED, number[after.out], used + 1
+        listed = [
+            (self._weight(p.weight)[0], self._vectors[p.bias] if p.bias else None, number[p.out]) for p in products
+        ]
+        x = number[norm.x if norm else products[0].x]
+        given = self._norm(norm) if norm else None
+        self._model.add_linear(x, self._planes, given, listed, join, ACTIVATIONS.index(activation), out)
+        return used
+
+    def _before_attend(self, ops: Sequence[Operation], at: int) -> bool:
+        op = ops[at]
+        assert isinstance(op, Normalize)
+        following = next((other for other in ops[at:] if isinstance(other, Attend)), None)
+        return following is not None and op.x == op.out and op.x in (following.q, following.k)
+
+    def _attend(self, ops: Sequence[Operation], at: int) -> int:
+        norms: dict[str, Any] = {}
+        rope, used = None, 0
+        while not isinstance(op := ops[at + used], Attend):
+            if isinstance(op, Normalize):
+                norms[op.x] = self._norm(op)
+            else:
+                assert isinstance(op, Rotate)
+                rope = self._table(op.rope)
+            used += 1
+        a, number = op.attention, self._numbers
+        buffers = [number[name] for name in (op.q, op.k, op.v, op.out)]
+        shape = [a.heads, a.kv_heads, a.head_dim, a.window or 0, int(a.causal)]
+        self._model.add_attend(
+            buffers, op.layer, op.group, shape, a.scale, a.softcap or 0.0, norms.get(op.q), norms.get(op.k), rope
+        )
+        return used + 1
+
+    def _experts(self, op: Expert) -> None:
+        number, mlp = self._numbers, op.mlp
+        up = self._weight(op.up) if mlp.gated else []
+        parts = (self._weight(op.gate), up, self._weight(op.down))
+        activation = ACTIVATIONS.index(mlp.activation)
+        buffers = (number[op.routes], number[op.out])
+        self._model.add_experts(number[op.x], self._planes, *buffers, mlp.top_k, mlp.width, *parts, activation)
+
+    def _norm(self, op: Normalize) -> tuple[int, int, float, bool, np.ndarray, np.ndarray | None]:
+        gain = self._vectors[op.gain]
+        bias = self._vectors[op.bias] if op.bias else None
+        return (len(gain) * op.parts, op.parts, op.norm.eps, op.norm.kind == "layer", gain, bias)
+
+    def _table(self, rope: Rope) -> tuple[np.ndarray, np.ndarray]:
+        if rope not in self._tables:
+            self._tables[rope] = rope_table(rope, self._positions)
+        return self._tables[rope]
+
+    def _weight(self, name: str) -> list[int]:
+        if name not in self._weights:
+            self._weights[name] = [
+                self._model.add_weight(
+                    FORMATS.index(w.format), w.outputs, w.inputs, w.group, w.offset, w.affine, w.wide, w.panel_bytes, w.data
+                )
+                for w in self._matrices[name]
+            ]
+        return self._weights[name]
+
+
+def buffer_widths(program: Program) -> dict[str, int]:
+    """Floats a token of each buffer that the native model keeps; logits have an array of their own."""
+    return {name: width for name, width in program.widths.items() if name != "logits"}
+
+
+def _products(ops: Sequence[Operation], at: int) -> list[Matmul]:
+    """The products of one input that stand together from `at` on."""
+    found: list[Matmul] = []
+    for op in ops[at:]:
+        if not isinstance(op, Matmul) or (found and op.x != found[0].x):
+            break
+        found.append(op)
+    return found
