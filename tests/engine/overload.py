@@ -20,9 +20,9 @@ from headrace.spec.errors import Overloaded
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
-PAGES_MEMORY, CONTEXT, OVERLOAD = 128, 1024, 4
-TRIES = 3
-"""How often a client that is refused comes back, after the time it is told."""
+PAGES_MEMORY, QUEUE, CONTEXT, OVERLOAD = 48, 50, 1024, 4
+TRIES = 6
+"""How often a client asks: when refused again after the time it is told, then after twice that, and so on."""
 
 OUTCOMES = ("stop", "length", "cancelled", "refused")
 
@@ -66,7 +66,7 @@ class Load:
         capacity = OVERLOAD * int(self.engine.stats()["pages_total"])
         threads = []
         for _ in range(self.count):
-            prompt, new = self.rng.randint(4, 64), self.rng.randint(1, 64)
+            prompt, new = self.rng.randint(4, 32), self.rng.randint(1, 24)
             pages = -(-(prompt + new) // 16)
             with self._lock:
                 self._lock.wait_for(lambda: self.wanted_pages < capacity)
@@ -81,14 +81,14 @@ class Load:
 
     def _one(self, prompt: list[int], new: int, cancel: bool, pages: int) -> None:
         outcome, made = "refused", 0
-        for _ in range(TRIES):
+        for number in range(TRIES):
             with self.engine.open_now(prompt, seed=1) as sequence:
                 try:
                     outcome, made = self._generate(sequence, new, cancel)
                     break
                 except Overloaded as refusal:
                     assert "try again" in str(refusal)
-                    time.sleep(refusal.retry_after)
+                    time.sleep(refusal.retry_after * 2**number)
         with self._lock:
             self.outcomes[outcome] += 1
             self.tokens += made
@@ -97,7 +97,7 @@ class Load:
 
     @staticmethod
     def _generate(sequence: SequenceHandle, new: int, cancel: bool) -> tuple[str, int]:
-        extension = sequence.extend(Stop(tokens=new, ignore_eos=True), Sampling(temperature=1.0, top_p=0.9))
+        extension = sequence.extend(Stop(tokens=new, ignore_eos=True), Sampling(temperature=1.0))
         if cancel:
             for index, _ in enumerate(extension):
                 if index == new // 3:
@@ -119,7 +119,7 @@ def main() -> None:
 
     before = anonymous_bytes()
     watch = PeakWatch()
-    options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=90)
+    options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=QUEUE)
     watch.start()
     with Engine.load(given.model, options) as engine:
         load = Load(engine, given.requests, random.Random(3))
