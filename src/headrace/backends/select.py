@@ -4,23 +4,51 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import Literal
 
 from headrace.spec.errors import UnsupportedModel
 from headrace.spec.executor import Executor, Limits, WeightStore
 from headrace.spec.ledger import Ledger
 from headrace.spec.model import ModelSpec
+from headrace.spec.options import EngineOptions
+
+_NO_KERNELS = (
+    "The native kernels were not built, for want of a C++20 compiler; install g++ and reinstall headrace, "
+    "or use the reference backend: pip install 'headrace[torch]'."
+)
+_NO_TORCH = "The reference backend needs torch; install it with: pip install 'headrace[torch]'."
+
+
+def choose_backend(wanted: Literal["auto", "native", "reference"]) -> Literal["native", "reference"]:
+    """`auto` is native where its kernels were built. Raises UnsupportedModel naming what is missing."""
+    native, torch = find_spec("headrace.backends.native._kernels"), find_spec("torch")
+    if wanted != "reference" and native is not None:
+        return "native"
+    if wanted == "native" or (wanted == "auto" and torch is None):
+        raise UnsupportedModel(_NO_KERNELS)
+    if torch is None:
+        raise UnsupportedModel(_NO_TORCH)
+    return "reference"
+
+
+def state_value_bytes(options: EngineOptions) -> int:
+    """Bytes of one key or value in the pages."""
+    if choose_backend(options.backend) == "native":
+        return 4 if options.state_type == "fp32" else 2
+    return 2 if options.dtype == "bf16" else 4
 
 
 def make_executor(
-    backend: str, spec: ModelSpec, weights: WeightStore, limits: Limits, ledger: Ledger, dtype: str, threads: int | None
+    spec: ModelSpec, weights: WeightStore, limits: Limits, ledger: Ledger, options: EngineOptions
 ) -> Executor:
-    """`backend`: "auto" or "reference". Raises UnsupportedModel when torch is not installed, PlanRejected."""
-    if backend not in ("auto", "reference"):
-        raise UnsupportedModel(f"There is no backend {backend!r}; choose auto or reference.")
-    if find_spec("torch") is None:
-        raise UnsupportedModel("The reference backend needs torch; install it with: pip install 'headrace[torch]'.")
+    """Raises UnsupportedModel when the backend is not installed, PlanRejected when there is no room."""
+    if choose_backend(options.backend) == "native":
+        from headrace.backends.native.executor import NativeExecutor, Numerics
+
+        numerics = Numerics(options.activations, options.state_type, options.weights)
+        return NativeExecutor(spec, weights, limits, ledger, numerics, options.threads)
     # Threads that spin at a barrier stall for whole time slices when another process takes a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from headrace.backends.reference.executor import ReferenceExecutor
 
-    return ReferenceExecutor(spec, weights, limits, ledger, dtype=dtype, threads=threads)
+    return ReferenceExecutor(spec, weights, limits, ledger, dtype=options.dtype, threads=options.threads)

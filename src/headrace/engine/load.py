@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.backends.select import make_executor
+from headrace.backends.select import make_executor, state_value_bytes
 from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
 from headrace.schedule.store import pages_for
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headrace.engine.engine import Engine
 
 DEFAULT_STATE = 512 * 2**20
-"""Bytes of KV pages where nothing is said: 11,000 tokens of a 135M model, and room on any laptop."""
+"""Bytes of KV pages where nothing is said: 20,000 tokens of a 135M model, and room on any laptop."""
 
 RUNTIME_RESERVE = 64 * 2**20
 """Interpreter, tokenizer and library memory after imports: measured 31 to 66 MiB (docs/memory.md)."""
@@ -35,17 +35,14 @@ def load_engine(
     loaded = load_model(path, ledger, options.context)
     ledger.reserve("runtime", "runtime reserve", RUNTIME_RESERVE)
     limits = decide_limits(loaded.spec, options)
-    executor = make_executor(
-        options.backend, loaded.spec, loaded.weights, limits, ledger, options.dtype, options.threads
-    )
+    executor = make_executor(loaded.spec, loaded.weights, limits, ledger, options)
     return cls(executor, loaded.tokenizer, options, ledger, loaded.name)
 
 
 def decide_limits(spec: ModelSpec, options: EngineOptions) -> Limits:
     """Pages of each state group, and the most tokens and logit rows of a step."""
     groups = spec.state_groups()
-    value_bytes = 2 if options.dtype == "bf16" else 4
-    page_bytes = PAGE_TOKENS * value_bytes * sum(group.values_per_token for group in groups)
+    page_bytes = PAGE_TOKENS * state_value_bytes(options) * sum(group.values_per_token for group in groups)
     state = DEFAULT_STATE if options.state_memory is None else options.state_memory * 2**20
     if options.state_memory is None:
         state = min(state, page_bytes * pages_for(spec.context) * options.running, _free_memory() // 4)

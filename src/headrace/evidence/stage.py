@@ -57,7 +57,7 @@ class Stage:
     def tiny(cls, step_tokens: int = 512, pages: int = 256) -> Stage:
         spec = tiny_spec()
         limits = Limits((pages,), step_tokens, min(64, step_tokens))
-        return cls(make_executor("auto", spec, RandomWeights(spec), limits, Ledger(), "fp32", 1), None, TINY)
+        return cls(make_executor(spec, RandomWeights(spec), limits, Ledger(), EngineOptions(threads=1)), None, TINY)
 
     @classmethod
     def named(cls, model: str, step_tokens: int = 512, threads: int | None = None) -> Stage:
@@ -71,7 +71,7 @@ class Stage:
         ledger = Ledger()
         loaded = load_model(resolve(model), ledger, options.context)
         limits = decide_limits(loaded.spec, options)
-        executor = make_executor("auto", loaded.spec, loaded.weights, limits, ledger, options.dtype, options.threads)
+        executor = make_executor(loaded.spec, loaded.weights, limits, ledger, options)
         return cls(executor, loaded.tokenizer, loaded.name)
 
     def engine(

@@ -22,8 +22,15 @@ class EngineOptions:
     step_tokens: int = _option(256, "Most tokens in one engine step; long prompts are prefilled in chunks of it.")
     running: int = _option(64, "Most sequences that run at the same time.")
     queue: int = _option(1024, "Most requests that wait; more are refused.")
-    backend: Literal["auto", "reference"] = _option("auto", "What runs the model.")
-    dtype: Literal["fp32", "bf16"] = _option("fp32", "Arithmetic of the reference backend.")
+    backend: Literal["auto", "native", "reference"] = _option("auto", "What runs the model (auto: native).")
+    activations: Literal["int16", "int8"] = _option(
+        "int16", "Native: activations that meet quantised weights; int16 answers as fp32 does, int8 is quicker."
+    )
+    state_type: Literal["fp16", "fp32"] = _option("fp16", "Native: type of keys and values.")
+    weights: Literal["auto", "int8", "int4", "bf16"] = _option(
+        "auto", "Native: how float weights are stored (auto: as they are)."
+    )
+    dtype: Literal["fp32", "bf16"] = _option("fp32", "Reference: its arithmetic.")
     threads: int | None = _option(None, "Compute threads (default: physical cores).")
     prefix_cache: bool = _option(True, "Reuse pages of equal prefixes within a sharing domain.")
 

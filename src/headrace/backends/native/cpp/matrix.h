@@ -110,15 +110,15 @@ inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, fl
     }
 #pragma GCC unroll 4
     for (int pair = 0; pair < quads / 2; ++pair) {
-      for (int p = 0; p < PANELS; ++p) {
-        U8 even, odd;
-        load_quads<F>(at + p * w.panel_bytes, pair, quads, even, odd);
-        for (int r = 0; r < ROWS; ++r)
-          for (int plane = 0; plane < PLANES; ++plane) {
-            const int8_t* quad = x.codes[plane] + first + r * inputs + input + pair * 8;
-            dot[plane][r][p] = dot4(dot4(dot[plane][r][p], even, quad), odd, quad + 4);
-          }
-      }
+      U8 even[PANELS], odd[PANELS];
+      for (int p = 0; p < PANELS; ++p) load_quads<F>(at + p * w.panel_bytes, pair, quads, even[p], odd[p]);
+      for (int r = 0; r < ROWS; ++r)
+        for (int plane = 0; plane < PLANES; ++plane) {
+          const int8_t* quad = x.codes[plane] + first + r * inputs + input + pair * 8;
+          const Quad x_even = broadcast_quad(quad), x_odd = broadcast_quad(quad + 4);
+          for (int p = 0; p < PANELS; ++p) dot[plane][r][p] = dot4(dot[plane][r][p], even[p], x_even);
+          for (int p = 0; p < PANELS; ++p) dot[plane][r][p] = dot4(dot[plane][r][p], odd[p], x_odd);
+        }
     }
     for (int r = 0; r < ROWS; ++r) {
       const float scale = x.scales[(first + r * inputs + input) / SCALE_INPUTS];
@@ -151,11 +151,7 @@ template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES, int PANELS>
 inline void multiply_rows(const Matrix& w, const Rows& x, int rows, int panel, float* out, size_t stride) {
   int row = 0;
   for (; row + 4 <= rows; row += 4) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 4, PANELS>(w, x, row, panel, out, stride);
-  if (rows - row >= 2) {
-    multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 2, PANELS>(w, x, row, panel, out, stride);
-    row += 2;
-  }
-  if (row < rows) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 1, PANELS>(w, x, row, panel, out, stride);
+  for (; row < rows; ++row) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 1, PANELS>(w, x, row, panel, out, stride);
 }
 
 template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES>

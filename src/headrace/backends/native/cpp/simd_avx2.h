@@ -100,19 +100,18 @@ inline U8 add_bit(U8 x, const uint8_t* p, int bit) {
   return {_mm256_or_si256(x.a, _mm256_and_si256(spread_bits(p), value)),
           _mm256_or_si256(x.b, _mm256_and_si256(spread_bits(p + 4), value))};
 }
-// Even and odd bytes as 16-bit products: maddubs would saturate with 8-bit codes.
-inline __m256i dot4_half(__m256i acc, __m256i w, __m256i x) {
-  const __m256i low = _mm256_set1_epi16(255);
-  const __m256i w_even = _mm256_and_si256(w, low), w_odd = _mm256_srli_epi16(w, 8);
-  const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), x_odd = _mm256_srai_epi16(x, 8);
-  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(w_even, x_even));
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(w_odd, x_odd));
-}
-inline I32 dot4(I32 acc, U8 w, const int8_t* x) {
+// Even and odd bytes as 16-bit numbers: maddubs would saturate with 8-bit codes.
+struct Quad { __m256i even, odd; };
+inline Quad broadcast_quad(const int8_t* x) {
   int32_t quad;
   std::memcpy(&quad, x, sizeof quad);
   const __m256i same = _mm256_set1_epi32(quad);
-  return {dot4_half(acc.a, w.a, same), dot4_half(acc.b, w.b, same)};
+  return {_mm256_srai_epi16(_mm256_slli_epi16(same, 8), 8), _mm256_srai_epi16(same, 8)};
 }
+inline __m256i dot4_half(__m256i acc, __m256i w, Quad x) {
+  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)), x.even));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_srli_epi16(w, 8), x.odd));
+}
+inline I32 dot4(I32 acc, U8 w, Quad x) { return {dot4_half(acc.a, w.a, x), dot4_half(acc.b, w.b, x)}; }
 
 }  // namespace HEADRACE_ISA

@@ -67,11 +67,13 @@ inline U8 add_bit(U8 a, const uint8_t* p, int bit) {
   std::memcpy(&mask, p, sizeof mask);
   return {_mm512_mask_add_epi8(a.v, mask, a.v, _mm512_set1_epi8(static_cast<char>(1 << bit)))};
 }
-// acc + in each lane the product of its four unsigned bytes with the four signed bytes at x.
-inline I32 dot4(I32 acc, U8 w, const int8_t* x) {
+struct Quad { __m512i v; };  // the same four bytes in every lane
+inline Quad broadcast_quad(const int8_t* x) {
   int32_t quad;
   std::memcpy(&quad, x, sizeof quad);
-  return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(quad))};
+  return {_mm512_set1_epi32(quad)};
 }
+// acc + in each lane the product of its four unsigned bytes with the quad's four signed bytes.
+inline I32 dot4(I32 acc, U8 w, Quad x) { return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)}; }
 
 }  // namespace HEADRACE_ISA

@@ -95,9 +95,11 @@ inline U8 add_bit(U8 a, const uint8_t* p, int bit) {
   for (int i = 0; i < 64; ++i) a.v[i] = static_cast<uint8_t>(a.v[i] | (p[i / 8] >> (i % 8) & 1) << bit);
   return a;
 }
-inline I32 dot4(I32 acc, U8 w, const int8_t* x) {
+struct Quad { int8_t v[4]; };
+inline Quad broadcast_quad(const int8_t* x) { return {{x[0], x[1], x[2], x[3]}}; }
+inline I32 dot4(I32 acc, U8 w, Quad x) {
   for (int i = 0; i < 16; ++i)
-    for (int j = 0; j < 4; ++j) acc.v[i] += w.v[4 * i + j] * x[j];
+    for (int j = 0; j < 4; ++j) acc.v[i] += w.v[4 * i + j] * x.v[j];
   return acc;
 }
 
