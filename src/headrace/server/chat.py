@@ -43,8 +43,7 @@ async def chat(context: Context) -> ASGIApp:
         _logprobs(request),
         request.prompt_logprobs,
     )
-    names = context.service.names(engine)
-    return await answer(context, model, engine, request, call, lambda run: ChatFormat(request, run, names))
+    return await answer(context, model, engine, request, call, ChatFormat)
 
 
 class ChatFormat:

@@ -26,8 +26,7 @@ async def completions(context: Context) -> ASGIApp:
         check_tokenizer(engine, "echo")
     limit = DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
     call = call_of(context, engine, request, prompts, limit, request.logprobs, _prompt_logprobs(request))
-    names = context.service.names(engine)
-    return await answer(context, model, engine, request, call, lambda run: TextFormat(request, run, names))
+    return await answer(context, model, engine, request, call, TextFormat)
 
 
 class TextFormat:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headrace.server.errors import ClientGone, to_api_error
 from headrace.server.generation import Call, Delta, Event, Finish, Generation
 from headrace.server.lifecycle import Job
+from headrace.server.logprobs import TokenNames
 from headrace.server.replies import CachedTokens, Extras, Usage
 from headrace.server.request import extras_of
 from headrace.server.schema import GenerationRequest
@@ -105,7 +106,7 @@ async def answer(
     engine: Surface,
     request: GenerationRequest,
     call: Call,
-    form: Callable[[Generation], Format],
+    form: Callable[[Any, Generation, TokenNames], Format],
 ) -> ASGIApp:
     """Starts `call` and answers it in the given format. Whatever goes wrong, every sequence is dropped."""
     generation = Generation(engine, call)
@@ -115,7 +116,7 @@ async def answer(
         run = Run(
             context=context,
             generation=generation,
-            form=(written := form(generation)),
+            form=(written := form(request, generation, context.service.names(engine))),
             envelope=_envelope(context, written.id_prefix, model, engine.guarantees.profile),
             extras=extras_of(engine, request, call, generation.seed),
             stream=bool(request.stream),
