@@ -2,7 +2,8 @@
 
 Each peer runs in an environment of its own, at its best settings, with as many threads as Headrace and the same
 tokens; both engines stay loaded and are measured in turn. Rounds are kept in the cache folder, so a run that was cut
-off goes on where it ended. Measure on a machine that does nothing else.
+off goes on where it ended; rounds during which other work took a fifth of a core or more are not counted and are
+measured again by the next run.
 
     python benchmarks/peers.py --install-only
     python benchmarks/peers.py [--peer llama.cpp --peer vllm] [--cells core] [--rounds 3]
@@ -14,20 +15,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from peer_runners import limits, report
-from peer_runners.cells import WHOLE_PROCESS, WORKLOADS, Record, Round, Workload, chosen, name_of
+from peer_runners.cells import QUIET, WHOLE_PROCESS, WORKLOADS, Record, Round, Workload, chosen, name_of
 from peer_runners.install import HERE, PEERS, Peer, install, python_of, weights_for
 from peer_runners.protocol import Cell
-from peer_runners.session import CellFailed, Session, Side, whole_process
+from peer_runners.session import Bystanders, CellFailed, Session, Side, whole_process
 
 from headrace.evidence.machine import describe_machine, today
 from headrace.model.catalogue import find_local
 
+Figure: TypeAlias = tuple[dict[str, Any], float]
 CACHE = Path.home() / ".cache/headrace/peers"
 RESULTS = Path(__file__).parent / "results"
 LOADED_CACHE_MIB, FRESH_CACHE_MIB = 2048, 256
@@ -63,7 +67,8 @@ class Comparison:
 
     def missing(self, cell: Cell) -> range:
         """Numbers of the rounds that are still to be measured with these sources."""
-        done = self.record.of(self.setting, self.revision).get((name_of(self.workload.model, cell), self.peer.name), [])
+        kept = self.record.of(self.setting, self.revision, self.args.disturbed)
+        done = kept.get((name_of(self.workload.model, cell), self.peer.name), [])
         return range(0 if self.args.fresh else len(done), self.args.rounds)
 
     def run(self, cells: list[Cell]) -> None:
@@ -95,41 +100,47 @@ class Comparison:
             for number in self.missing(cell):
                 order = sides if number % 2 == 0 else sides[::-1]
                 seed = 0 if cell.measure == "decode" else number + 1
-                values = {side: side.measure(cell, seed) for side in order}
-                self.keep(cell, ours.about, theirs.about, values[ours], values[theirs])
+                with Bystanders(ours.pid, theirs.pid) as others:
+                    values = {side: side.measure(cell, seed) for side in order}
+                self.keep(cell, (ours.about, values[ours]), (theirs.about, values[theirs]), others.cores)
         except CellFailed as failure:
             print(f"{name_of(self.workload.model, cell)} left out: {failure}", flush=True)
 
     def run_processes(self, cells: list[Cell]) -> None:
         """Start-up and memory come from the same fresh processes. One start before them fills the disk's caches."""
-        largest = max(cells, key=lambda cell: cell.batch)
+        size = (self.workload.rows, self.workload.length, FRESH_CACHE_MIB)
         rounds = max((self.missing(cell) for cell in cells), key=len)
         sides = (self.ours, self.theirs)
         for side in sides:
-            whole_process(side, largest, FRESH_CACHE_MIB)
+            whole_process(side, *size)
         for number in rounds:
             order = sides if number % 2 == 0 else sides[::-1]
-            figures = {side: whole_process(side, largest, FRESH_CACHE_MIB) for side in order}
-            (ours, about), (theirs, about_theirs) = figures[self.ours], figures[self.theirs]
+            with Bystanders(os.getpid()) as others:
+                figures = {side: whole_process(side, *size) for side in order}
+            (about_us, ours), (about_them, theirs) = figures[self.ours], figures[self.theirs]
             for cell in cells:
-                self.keep(cell, about, about_theirs, ours[cell.measure], theirs[cell.measure])
+                pair = ((about_us, ours[cell.measure]), (about_them, theirs[cell.measure]))
+                self.keep(cell, *pair, others.cores)
 
-    def keep(self, cell: Cell, about: dict[str, str], theirs: dict[str, str], our: float, their: float) -> None:
+    def keep(self, cell: Cell, ours: Figure, theirs: Figure, bystanders: float) -> None:
+        (about_us, our), (about_them, their) = ours, theirs
         done = Round(
             cell=name_of(self.workload.model, cell),
             peer=self.peer.name,
-            peer_version=theirs["version"],
-            weights=theirs["weights"],
-            profile=about["version"],
+            peer_version=about_them["version"],
+            weights=about_them["weights"],
+            profile=about_us["version"],
             revision=self.revision,
             setting=self.setting,
             ours=our,
             theirs=their,
+            bystanders=round(bystanders, 3),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self.record.add(done)
+        noise = "" if bystanders <= QUIET else f"   disturbed: others took {bystanders:.1f} cores"
         pair = f"{report.figure(our)} : {report.figure(their)}"
-        print(f"{done.cell:40} {self.peer.name:12} {pair:>20}   {done.ratio:.2f}", flush=True)
+        print(f"{done.cell:40} {self.peer.name:12} {pair:>20}   {done.ratio:.2f}{noise}", flush=True)
 
 
 def setting_of(threads: int) -> str:
@@ -148,14 +159,14 @@ def revision_of(options: list[str]) -> str:
 
 
 def write_report(args: argparse.Namespace, record: Record) -> None:
-    rounds = record.of(setting_of(args.threads), None)
+    rounds = record.of(setting_of(args.threads), None, args.disturbed)
     paths = {w.model: find_local(w.model) for w in WORKLOADS}
     models = {name: limits.geometry(found.path) for name, found in paths.items() if found}
     kept = args.cache / "limits.json"
     measured = json.loads(kept.read_text()) if kept.exists() else None
     rows = report.rows_of(rounds, models, measured)
     if not rows:
-        raise SystemExit("No round has been measured on this machine with these threads; run this without --report.")
+        raise SystemExit("No undisturbed round of this machine and these threads is there; run this without --report.")
     profiles = sorted({done.profile for several in rounds.values() for done in several})
     result = {
         "machine": setting_of(args.threads),
@@ -193,6 +204,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=CACHE, help="environments, weights and rounds")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/peers-DATE.json")
     parser.add_argument("--fresh", action="store_true", help="measure cells again that are there already")
+    parser.add_argument("--disturbed", action="store_true", help="count rounds during which other work ran as well")
     parser.add_argument("--install-only", action="store_true")
     parser.add_argument("--report", action="store_true", help="only write and print the tables")
     return parser.parse_args()

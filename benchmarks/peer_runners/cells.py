@@ -12,6 +12,7 @@ from pathlib import Path
 from peer_runners.protocol import Cell
 
 HIGHER_IS_BETTER = ("decode", "prefill")
+QUIET = 0.2
 WHOLE_PROCESS = ("startup", "peak_memory")
 
 
@@ -88,6 +89,8 @@ class Round:
     setting: str
     ours: float
     theirs: float
+    bystanders: float
+    """Cores that other processes took meanwhile."""
     at: str
 
     @property
@@ -111,11 +114,12 @@ class Record:
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(done)) + "\n")
 
-    def of(self, setting: str, revision: str | None) -> dict[tuple[str, str], list[Round]]:
-        """{(cell, peer): rounds} of one setting, of one revision or of the last one measured."""
+    def of(self, setting: str, revision: str | None, disturbed: bool) -> dict[tuple[str, str], list[Round]]:
+        """{(cell, peer): rounds} of one setting, of one revision or of the last one measured; quiet ones or all."""
         found: defaultdict[tuple[str, str], list[Round]] = defaultdict(list)
         for done in self.rounds:
-            if done.setting == setting and revision in (None, done.revision):
+            fit = disturbed or done.bystanders <= QUIET
+            if fit and done.setting == setting and revision in (None, done.revision):
                 found[done.cell, done.peer].append(done)
         last = {key: rounds[-1].revision for key, rounds in found.items()}
         return {key: [r for r in rounds if r.revision == last[key]] for key, rounds in found.items()}

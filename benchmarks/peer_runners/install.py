@@ -40,7 +40,10 @@ PEERS = {
             (LLAMA_CPP,),
             "gguf",
             pip=("--no-binary", "llama-cpp-python"),
-            environment={"CMAKE_ARGS": "-DGGML_NATIVE=ON", "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1)},
+            environment={
+                "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF",
+                "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
+            },
         ),
         Peer("openvino", "run_openvino.py", ("openvino-genai==2026.4.1.0",), "gguf"),
         Peer(

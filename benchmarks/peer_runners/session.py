@@ -53,12 +53,42 @@ class Side:
             )
 
 
+class Bystanders:
+    """How many cores other work took, the hypervisor's steal included, since the start of the `with` block."""
+
+    def __init__(self, *ours: int) -> None:
+        self._ours = ours
+        self.cores = 0.0
+
+    def __enter__(self) -> Bystanders:
+        self._began = (time.perf_counter(), machine_seconds(), sum(map(process_seconds, self._ours)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        began, machine, ours = self._began
+        others = machine_seconds() - machine - (sum(map(process_seconds, self._ours)) - ours)
+        self.cores = max(others, 0.0) / (time.perf_counter() - began)
+
+
+def machine_seconds() -> float:
+    """Seconds that all cores together were not idle: user, nice, system, interrupts, steal."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def process_seconds(pid: int) -> float:
+    """Processor seconds of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 class Session:
     """A loaded engine. `about`: its version and the weights it reads."""
 
     def __init__(self, side: Side, rows: int, length: int, cache_mib: int) -> None:
         self.side = side
         self._process = side.start(rows, length, cache_mib)
+        self.pid = self._process.pid
         self.about = self._read()
 
     def prepare(self, cell: Cell, seed: int) -> None:
@@ -99,12 +129,12 @@ def read_reply(process: subprocess.Popen[str], side: Side) -> dict[str, Any]:
     return reply
 
 
-def whole_process(side: Side, cell: Cell, cache_mib: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """A fresh process from its start to its first token, then some decoding: seconds, peak MiB, and what it is."""
+def whole_process(side: Side, rows: int, length: int, cache_mib: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """A fresh process from its start to its first token, then some decoding: what it is, seconds and peak MiB."""
     began = time.perf_counter()
-    process = side.start(cell.batch, cell.prompt + cell.new + 64, cache_mib, "--first-token")
+    process = side.start(rows, length, cache_mib, "--first-token")
     read_reply(process, side)
     seconds = time.perf_counter() - began
     about = read_reply(process, side)
     process.communicate()
-    return {"startup": seconds, "peak_memory": about["mib"]}, about
+    return about, {"startup": seconds, "peak_memory": about["mib"]}
