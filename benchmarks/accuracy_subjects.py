@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import venv
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from peer_runners.install import PEERS, install, python_of
 
 from headrace.cli.machine import installed
 from headrace.engine.load import load_engine
@@ -126,25 +126,10 @@ def threads() -> int:
 
 
 def llama_python() -> Path:
-    """The interpreter of an environment with llama-cpp-python compiled for this machine, made where it is missing."""
-    home = cache_folder() / "peers" / "llama.cpp" / "venv"
-    python = home / "bin" / "python"
-    if not list(home.glob("lib/*/site-packages/llama_cpp/__init__.py")):
-        print(f"compiling llama-cpp-python into {home}; this takes minutes", flush=True)
-        venv.create(home, with_pip=True)
-        install = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-binary",
-            "llama-cpp-python",
-            "llama-cpp-python",
-        ]
-        flags = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"}
-        subprocess.run(install, check=True, env=os.environ | flags)
-    return python
+    """The interpreter of the environment that peers.py measures llama.cpp in, made where it is missing."""
+    cache = cache_folder() / "peers"
+    install(cache, PEERS["llama.cpp"])
+    return python_of(cache, "llama.cpp")
 
 
 def open_subject(name: str, model: str, vocab: int, python: Path | None) -> Subject:
