@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends.reference.twins import ENCODER, MODELS, PAGES, decoder, draw, executor, row, submit
+from backends.reference.build import executor
+from backends.twins import ENCODER, MODELS, PAGES, decoder, draw, row, submit
 from headrace.spec.batch import PageCopy
 from headrace.spec.executor import Limits
 from headrace.spec.model import ModelSpec, Rope

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends.reference.twins import ENCODER, MODELS, RandomStore, decoder, draw, executor, row, submit
+from backends.reference.build import executor
+from backends.twins import ENCODER, MODELS, RandomStore, decoder, draw, row, submit
 from headrace.backends.reference.executor import ROW_TILE, ReferenceExecutor, longest, workspace_bytes
 from headrace.backends.reference.pages import state_bytes
 from headrace.model.tensor import Tensor

@@ -6,19 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from backends.reference.twins import ENCODER, MODELS, RandomStore, draw, executor, oracle, row, submit
+from backends.oracle import as_torch, distance, oracle
+from backends.reference.build import executor
+from backends.twins import ENCODER, MODELS, RandomStore, draw, row, submit
 from headrace.backends.reference.dense import DenseModel
-
-
-def distance(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference over the largest value."""
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_prefill_and_decode_equal_the_oracle(name: str) -> None:
     spec, tokens = MODELS[name], draw(61)
-    wanted, states = oracle(spec, RandomStore(spec).torch(), tokens)
+    wanted, states = oracle(spec, as_torch(RandomStore(spec)), tokens)
     backend = executor(spec)
     every = tuple(range(len(spec.layers) + 1))
     first = submit(backend, row(spec, tokens[:58], reads=every))
@@ -36,7 +33,7 @@ def test_dense_logits_and_gradients_equal_autograd_of_the_oracle(name: str) -> N
     logits = model(torch.tensor(tokens))
     direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(3))
     (logits * direction).sum().backward()
-    weights = {name: value.requires_grad_() for name, value in store.torch().items()}
+    weights = {name: value.requires_grad_() for name, value in as_torch(store).items()}
     wanted = torch.stack([oracle(spec, weights, sequence)[0] for sequence in tokens])
     (wanted * direction).sum().backward()
     assert distance(logits.detach().numpy(), wanted.detach().numpy()) < 1e-5
@@ -60,7 +57,7 @@ def test_encoder_hidden_states_paged_dense_and_packed() -> None:
     dense = DenseModel(ENCODER, store).hidden(padded, (0, -1), torch.tensor([45, 13]))
     assert both.logits.shape[0] == 0
     for index, tokens in enumerate((long, short)):
-        _, states = oracle(ENCODER, store.torch(), tokens)
+        _, states = oracle(ENCODER, as_torch(store), tokens)
         for dense_state, state in zip(dense, (0, last), strict=True):
             assert distance(both.hidden[index, state], states[state].numpy()) < 1e-5
             assert distance(dense_state[index, : len(tokens)].detach().numpy(), states[state].numpy()) < 1e-5
@@ -69,7 +66,7 @@ def test_encoder_hidden_states_paged_dense_and_packed() -> None:
 @pytest.mark.parametrize("name", ["grouped-query", "windows", "experts"])
 def test_bf16_is_near_the_oracle(name: str) -> None:
     spec, tokens = MODELS[name], draw(40)
-    wanted, _ = oracle(spec, RandomStore(spec).torch(), tokens)
+    wanted, _ = oracle(spec, as_torch(RandomStore(spec)), tokens)
     found = submit(executor(spec, "bf16"), row(spec, tokens)).logits
     typical = np.median(np.abs(found - wanted.numpy())) / np.abs(wanted.numpy()).max()
     assert 1e-5 < typical < 0.02
