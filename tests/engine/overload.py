@@ -1,7 +1,7 @@
 """Offers an engine four times the requests its pages hold, with random lengths and cancellations, and watches
 its anonymous memory. Run as a process of its own, so that what came before does not count:
 
-    python tests/engine/overload.py MODEL REQUESTS [--figures FILE]
+    python tests/engine/overload.py MODEL REQUESTS [--backend native] [--figures FILE]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import re
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 
 from headrace.engine.engine import Engine
@@ -20,11 +21,13 @@ from headrace.spec.errors import Overloaded
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
-PAGES_MEMORY, QUEUE, CONTEXT, OVERLOAD = 48, 50, 1024, 4
+PAGES_MEMORY = {"reference": 48, "native": 24}
+"""MiB for the same 68 pages of smollm2-135m."""
+QUEUE, CONTEXT, OVERLOAD = 50, 1024, 4
 TRIES = 6
 """How often a client asks: when refused again after the time it is told, then after twice that, and so on."""
 
-OUTCOMES = ("stop", "length", "cancelled", "refused")
+OUTCOMES = ("stop", "length", "cancelled", "refused", "failed")
 
 
 def anonymous_bytes() -> int:
@@ -80,20 +83,25 @@ class Load:
             thread.join()
 
     def _one(self, prompt: list[int], new: int, cancel: bool, pages: int) -> None:
-        outcome, made = "refused", 0
+        outcome, made = "failed", 0
+        try:
+            outcome, made = self._ask(prompt, new, cancel)
+        finally:
+            with self._lock:
+                self.outcomes[outcome] += 1
+                self.tokens += made
+                self.wanted_pages -= pages
+                self._lock.notify()
+
+    def _ask(self, prompt: list[int], new: int, cancel: bool) -> tuple[str, int]:
         for number in range(TRIES):
             with self.engine.open_now(prompt, seed=1) as sequence:
                 try:
-                    outcome, made = self._generate(sequence, new, cancel)
-                    break
+                    return self._generate(sequence, new, cancel)
                 except Overloaded as refusal:
                     assert "try again" in str(refusal)
                     time.sleep(refusal.retry_after * 2**number)
-        with self._lock:
-            self.outcomes[outcome] += 1
-            self.tokens += made
-            self.wanted_pages -= pages
-            self._lock.notify()
+        return "refused", 0
 
     @staticmethod
     def _generate(sequence: SequenceHandle, new: int, cancel: bool) -> tuple[str, int]:
@@ -111,15 +119,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("requests", type=int)
+    parser.add_argument("--backend", choices=PAGES_MEMORY, default="reference")
     parser.add_argument("--figures", type=Path)
     given = parser.parse_args()
     # What a process pays for the libraries themselves is not the engine's.
-    import headrace.backends.reference.executor
-    import headrace.engine.load  # noqa: F401
+    import_module(f"headrace.backends.{given.backend}.executor")
+    import_module("headrace.engine.load")
 
     before = anonymous_bytes()
     watch = PeakWatch()
-    options = EngineOptions(state_memory=PAGES_MEMORY, context=CONTEXT, queue=QUEUE)
+    memory = PAGES_MEMORY[given.backend]
+    options = EngineOptions(state_memory=memory, context=CONTEXT, queue=QUEUE, backend=given.backend)
     watch.start()
     with Engine.load(given.model, options) as engine:
         load = Load(engine, given.requests, random.Random(3))
@@ -128,6 +138,7 @@ def main() -> None:
         peak, planned, stats = watch.stop() - before, engine.ledger.total, engine.stats()
     figures = {
         "requests": given.requests,
+        "backend": given.backend,
         **load.outcomes,
         "tokens": load.tokens,
         "preempted": stats["preempted"],

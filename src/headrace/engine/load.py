@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.backends.select import make_executor, state_value_bytes
+from headrace.backends.select import choose_backend, make_executor, state_value_bytes
 from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
 from headrace.schedule.store import pages_for
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_STATE = 512 * 2**20
 """Bytes of KV pages where nothing is said: 20,000 tokens of a 135M model, and room on any laptop."""
 
-RUNTIME_RESERVE = 64 * 2**20
-"""Interpreter, tokenizer and library memory after imports: measured 31 to 66 MiB (docs/memory.md)."""
+RUNTIME_RESERVE = {"reference": 64 * 2**20, "native": 32 * 2**20}
+"""Interpreter, tokenizer and library memory after imports: measured, docs/memory.md has the figures."""
 
 
 def load_engine(
@@ -33,7 +33,7 @@ def load_engine(
     path = resolve(str(model), progress)
     ledger = Ledger(None if options.memory is None else options.memory * 2**20)
     loaded = load_model(path, ledger, options.context)
-    ledger.reserve("runtime", "runtime reserve", RUNTIME_RESERVE)
+    ledger.reserve("runtime", "runtime reserve", RUNTIME_RESERVE[choose_backend(options.backend)])
     limits = decide_limits(loaded.spec, options)
     executor = make_executor(loaded.spec, loaded.weights, limits, ledger, options)
     return cls(executor, loaded.tokenizer, options, ledger, loaded.name)
