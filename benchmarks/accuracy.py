@@ -129,9 +129,11 @@ class Measured:
     def answer(self, expected: Sequence[tuple[str, list[int], list[int]]], fp32: Headrace) -> None:
         self.row["answers"] = same_answers(self.subject, expected, fp32.tokenizer)
         self.row["answers_equal"] = sum(answer["first_difference"] is None for answer in self.row["answers"])
-        print(
-            f"{self.row['subject']}: {self.row['answers_equal']} of {len(QUESTIONS)} answers equal fp32's", flush=True
-        )
+
+    def total(self) -> str:
+        row = self.row
+        divergence = f"KL {row['mean_kl']:.2e} over {row['tokens']} tokens, top-1 {row['top1_agreement']:.2%}"
+        return f"{row['subject']}: {divergence}, {row['answers_equal']} of {len(QUESTIONS)} answers equal fp32's"
 
 
 def measure(
@@ -203,6 +205,7 @@ def run(arguments: argparse.Namespace) -> None:
     measure(measured, fp32, windows, save)
     for each in measured:
         each.subject.close()
+        print(each.total())
 
 
 def main() -> None:
