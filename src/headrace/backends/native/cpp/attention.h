@@ -54,12 +54,18 @@ inline void store_state(const Attention& a, const LayerState& state, int page, i
   else store_pages<uint16_t>(a, state, page, offset, k, v);
 }
 
+// To the second level: so many lines at once would wait for each other in the first.
+inline void prefetch(const void* at) { __builtin_prefetch(at, 0, 2); }
+
 // ---- rows: one query of one head each ----
 
-// Rows that share the loads of keys and values, and what of their sums the registers hold.
+// Rows that share the loads of keys and values: as many as leave room for their sums in registers.
 constexpr int MOST_ROWS = 8;
 constexpr int GROUP_ROWS = REGISTERS >= 32 ? MOST_ROWS : 6;
 
+constexpr int AHEAD = 4;  // blocks between a load of values and the prefetch beside it
+
+// Blocks, or vectors of values, that a pass takes for each row: each is a chain that hides another's latency.
 constexpr int side_by_side(int rows) {
   for (int columns = 4; columns > 1; columns /= 2)
     if (rows * columns + columns < REGISTERS) return columns;
@@ -101,6 +107,7 @@ class RowGroup {
       for (int d = 0; d < a_.dim; ++d) queries_[d * ROWS + r] = from[d] * a_.scale;
     }
     score();
+    prefetch_values();
     for (int r = 0; r < ROWS; ++r) sums_[r] = weigh(r);
     mix(out, stride);
   }
@@ -114,36 +121,57 @@ class RowGroup {
   }
   size_t page(int block) const { return static_cast<size_t>(tile_.pages[block]) * a_.kv_heads + kv_head_; }
   const T* keys(int block) const { return static_cast<const T*>(state_.keys) + page(block) * a_.dim * PAGE; }
-  const T* values(int block) const { return static_cast<const T*>(state_.values) + page(block) * PAGE * a_.value_dim(); }
+  const T* values(int block) const {
+    return static_cast<const T*>(state_.values) + page(block) * PAGE * a_.value_dim();
+  }
   float* scores(int block, int r) { return scores_ + (static_cast<size_t>(block - from_block_) * ROWS + r) * LANES; }
 
   // Scores of all blocks that a row sees.
-  void score() {
-    constexpr int most = side_by_side(ROWS);
-    int block = from_block_;
-    for (; block + most <= to_block_; block += most) score_blocks<most>(block);
-    for (; block < to_block_; ++block) score_blocks<1>(block);
-  }
+  void score() { score_from<side_by_side(ROWS)>(from_block_); }
 
   template <int BLOCKS>
+  void score_from(int block) {
+    for (; block + BLOCKS <= to_block_; block += BLOCKS) score_blocks<BLOCKS>(block);
+    if constexpr (BLOCKS > 1) score_from<BLOCKS / 2>(block);
+  }
+
+  // The loops over rows and columns are unrolled so that their sums stay in registers.
+  template <int BLOCKS>
   void score_blocks(int block) {
-    const T* k[BLOCKS];
+    const T *k[BLOCKS], *ahead[BLOCKS];
     F32 sum[BLOCKS][ROWS];
+#pragma GCC unroll 8
     for (int b = 0; b < BLOCKS; ++b) {
       k[b] = keys(block + b);
+      ahead[b] = keys(std::min(block + b + BLOCKS, to_block_ - 1));
+#pragma GCC unroll 8
       for (int r = 0; r < ROWS; ++r) sum[b][r] = broadcast(0);
     }
     const float* q = queries_;
     for (int d = 0; d < a_.dim; ++d, q += ROWS) {
       F32 key[BLOCKS];
-      for (int b = 0; b < BLOCKS; ++b) key[b] = load_state_values(k[b] + d * PAGE);
+#pragma GCC unroll 8
+      for (int b = 0; b < BLOCKS; ++b) {
+        key[b] = load_state_values(k[b] + d * PAGE);
+        prefetch(ahead[b] + d * PAGE);
+      }
+#pragma GCC unroll 8
       for (int r = 0; r < ROWS; ++r) {
         const F32 value = broadcast(q[r]);
+#pragma GCC unroll 8
         for (int b = 0; b < BLOCKS; ++b) sum[b][r] = fma(value, key[b], sum[b][r]);
       }
     }
+#pragma GCC unroll 8
     for (int b = 0; b < BLOCKS; ++b)
+#pragma GCC unroll 8
       for (int r = 0; r < ROWS; ++r) store(scores(block + b, r), sum[b][r]);
+  }
+
+  // The first values that mix() reads: they come while weigh() computes.
+  void prefetch_values() {
+    for (int block = from_block_; block < std::min(from_block_ + AHEAD, to_block_); ++block)
+      for (int i = 0; i < PAGE * a_.value_dim(); i += LANES) prefetch(values(block) + i);
   }
 
   // Scores of a row to weights that are not yet divided by their sum; returns the sum.
@@ -169,50 +197,71 @@ class RowGroup {
     return sum_lanes(sum);
   }
 
+  // The positions that all rows see are walked by all rows at once, the rest by each row alone.
   void mix(float* out, size_t stride) {
-    constexpr int most = side_by_side(ROWS);
-    const int vectors = a_.value_dim() / LANES;
-    int vector = 0;
-    for (; vector + most <= vectors; vector += most) mix_vectors<most>(vector, out, stride);
-    for (; vector < vectors; ++vector) mix_vectors<1>(vector, out, stride);
+    for (int r = 0; r < ROWS; ++r) {
+      common_.from = std::max(common_.from, spans_[r].from);
+      common_.to = std::min(common_.to, spans_[r].to);
+    }
+    common_.to = std::max(common_.from, common_.to);
+    mix_from<side_by_side(ROWS)>(0, out, stride);
+  }
+
+  template <int VECTORS>
+  void mix_from(int vector, float* out, size_t stride) {
+    for (; (vector + VECTORS) * LANES <= a_.value_dim(); vector += VECTORS) mix_vectors<VECTORS>(vector, out, stride);
+    if constexpr (VECTORS > 1) mix_from<VECTORS / 2>(vector, out, stride);
   }
 
   template <int VECTORS>
   void mix_vectors(int vector, float* out, size_t stride) {
-    F32 sum[ROWS][VECTORS];
-    for (auto& row : sum)
-      for (auto& value : row) value = broadcast(0);
-    int from = 0, to = to_block_ * PAGE;
-    for (const Span& span : spans_) {
-      from = std::max(from, span.from);
-      to = std::min(to, span.to);
-    }
-    for (int block = from_block_; block < to_block_; ++block) {
-      if (from <= block * PAGE && (block + 1) * PAGE <= to) mix_block<VECTORS, true>(block, vector, sum);
-      else mix_block<VECTORS, false>(block, vector, sum);
-    }
+    alignas(64) float sums[ROWS][VECTORS * LANES] = {};
     for (int r = 0; r < ROWS; ++r)
-      for (int v = 0; v < VECTORS; ++v) {
-        const int d = (vector + v) * LANES;
-        store_some(out + place(r, stride) + d, sum[r][v] / broadcast(sums_[r]), a_.dim - d);
+      mix_positions<1, VECTORS>(r, {spans_[r].from, std::min(common_.from, spans_[r].to)}, vector, sums + r);
+    mix_positions<ROWS, VECTORS>(0, common_, vector, sums);
+    for (int r = 0; r < ROWS; ++r) {
+      mix_positions<1, VECTORS>(r, {std::max(common_.to, spans_[r].from), spans_[r].to}, vector, sums + r);
+      for (int d = 0; d < VECTORS * LANES; d += LANES) {
+        const int at = vector * LANES + d;
+        store_some(out + place(r, stride) + at, load(sums[r] + d) / broadcast(sums_[r]), a_.dim - at);
       }
+    }
   }
 
-  // `ALL`: every row sees the whole block.
-  template <int VECTORS, bool ALL>
-  void mix_block(int block, int vector, F32 (&sum)[ROWS][VECTORS]) {
-    const T* v = values(block) + vector * LANES;
-    const float* weights = scores(block, 0);
-    for (int i = 0; i < PAGE; ++i, v += a_.value_dim()) {
-      F32 value[VECTORS];
-      for (int n = 0; n < VECTORS; ++n) value[n] = load_state_values(v + n * LANES);
-      for (int r = 0; r < ROWS; ++r) {
-        const int position = block * PAGE + i;
-        if (!ALL && (position < spans_[r].from || spans_[r].to <= position)) continue;
-        const F32 weight = broadcast(weights[r * LANES + i]);
-        for (int n = 0; n < VECTORS; ++n) sum[r][n] = fma(weight, value[n], sum[r][n]);
+  // Adds to the sums of rows [first, first + COUNT) what they see in `span`.
+  template <int COUNT, int VECTORS>
+  void mix_positions(int first, Span span, int vector, float (*sums)[VECTORS * LANES]) {
+    if (span.from >= span.to) return;
+    F32 sum[COUNT][VECTORS];
+#pragma GCC unroll 8
+    for (int r = 0; r < COUNT; ++r)
+#pragma GCC unroll 8
+      for (int n = 0; n < VECTORS; ++n) sum[r][n] = load(sums[r] + n * LANES);
+    const int last = (span.to - 1) / PAGE, step = a_.value_dim();
+    for (int block = span.from / PAGE; block <= last; ++block) {
+      const int from = span.first_lane(block), to = span.last_lane(block);
+      const T* v = values(block) + from * step + vector * LANES;
+      const T* ahead = values(std::min(block + AHEAD, last)) + from * step + vector * LANES;
+      const float* weights = scores(block, first) + from;
+      for (int i = from; i < to; ++i, ++weights, v += step, ahead += step) {
+        F32 value[VECTORS];
+#pragma GCC unroll 8
+        for (int n = 0; n < VECTORS; ++n) {
+          value[n] = load_state_values(v + n * LANES);
+          prefetch(ahead + n * LANES);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < COUNT; ++r) {
+          const F32 weight = broadcast(weights[r * LANES]);
+#pragma GCC unroll 8
+          for (int n = 0; n < VECTORS; ++n) sum[r][n] = fma(weight, value[n], sum[r][n]);
+        }
       }
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < COUNT; ++r)
+#pragma GCC unroll 8
+      for (int n = 0; n < VECTORS; ++n) store(sums[r] + n * LANES, sum[r][n]);
   }
 
   const Attention& a_;
@@ -220,6 +269,7 @@ class RowGroup {
   const Tile& tile_;
   int kv_head_, first_row_, from_block_, to_block_;
   Span spans_[ROWS];
+  Span common_{0, std::numeric_limits<int>::max()};
   float sums_[ROWS];
   float* scores_;   // [blocks, ROWS, 16 positions]
   float* queries_;  // [dim, ROWS], scaled
