@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.engine.sampling import NoiseKey, adjust, candidates, draw, gumbel, token_logprob
+from headrace.engine.sampling import NoiseKey, adjust, candidates, draw, gumbel, noise_of, token_logprob
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.sampling import Sampling
 
@@ -48,13 +48,13 @@ def test_draws_over_seeds_are_distributed_as_the_softmax() -> None:
 
 def test_noise_depends_on_seed_path_and_position_only() -> None:
     ids = np.arange(50)
-    base = KEY.gumbel(3, ids, 50)
-    assert np.array_equal(base, NoiseKey(7, (0,)).gumbel(3, ids, 50))
+    base = noise_of(KEY.words(), 3, ids, 50)
+    assert np.array_equal(base, noise_of(NoiseKey(7, (0,)).words(), 3, ids, 50))
     others = [
-        NoiseKey(8, (0,)).gumbel(3, ids, 50),
-        NoiseKey(7, (1,)).gumbel(3, ids, 50),
-        NoiseKey(7, (0, 0, 0)).gumbel(3, ids, 50),
-        KEY.gumbel(4, ids, 50),
+        noise_of(NoiseKey(8, (0,)).words(), 3, ids, 50),
+        noise_of(NoiseKey(7, (1,)).words(), 3, ids, 50),
+        noise_of(NoiseKey(7, (0, 0, 0)).words(), 3, ids, 50),
+        noise_of(KEY.words(), 4, ids, 50),
     ]
     every = np.concatenate([base, *others])
     assert len(np.unique(every)) == len(every)
@@ -62,14 +62,14 @@ def test_noise_depends_on_seed_path_and_position_only() -> None:
 
 def test_noise_of_neighbouring_positions_does_not_overlap() -> None:
     ids = np.arange(1000)
-    assert len(np.unique(np.concatenate([KEY.gumbel(p, ids, 1000) for p in range(20)]))) == 20_000
+    assert len(np.unique(np.concatenate([noise_of(KEY.words(), p, ids, 1000) for p in range(20)]))) == 20_000
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=20), st.integers(0, 2**40), st.integers(-(2**63), 2**64 - 1))
 def test_noise_of_some_tokens_is_that_of_all(ids: list[int], position: int, seed: int) -> None:
     key = NoiseKey(seed, (0, 3, 1))
     chosen = np.array(ids)
-    assert np.array_equal(key.gumbel(position, chosen, 100), key.gumbel(position, np.arange(100), 100)[chosen])
+    assert np.array_equal(noise_of(key.words(), position, chosen, 100), noise_of(key.words(), position, np.arange(100), 100)[chosen])
 
 
 def test_noise_is_finite_at_both_ends() -> None:
@@ -79,7 +79,7 @@ def test_noise_is_finite_at_both_ends() -> None:
 
 def test_noise_stays_what_it_is() -> None:
     """Seeds that users wrote down must give the same tokens in later versions."""
-    assert NoiseKey(1, (0,)).gumbel(5, np.array([0, 1, 17]), 18) == pytest.approx(GOLDEN, abs=1e-9)
+    assert noise_of(NoiseKey(1, (0,)).words(), 5, np.array([0, 1, 17]), 18) == pytest.approx(GOLDEN, abs=1e-9)
 
 
 # -- filters -------------------------------------------------------------------------------------------

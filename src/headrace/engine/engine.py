@@ -25,7 +25,7 @@ from headrace.spec.errors import (
     Overloaded,
     SequenceClosed,
 )
-from headrace.spec.executor import Executor
+from headrace.spec.executor import Chooser, Executor
 from headrace.spec.labels import Label
 from headrace.spec.ledger import Ledger
 from headrace.spec.model import PAGE_TOKENS
@@ -55,6 +55,7 @@ class Engine(Surface):
         asked = self.options.context or self.spec.context
         self.context = min(asked, self.spec.context, min(limits.pages) * PAGE_TOKENS)
         self._executor = executor
+        self._choose: Chooser | None = getattr(executor, "choose", None)
         self._variant = f"{name}|{self.guarantees.profile}"
         self._core = Core(
             CoreOptions(
@@ -134,7 +135,7 @@ class Engine(Surface):
         self._check_generation(stop, sampling)
         self._check_queue()
         ends = frozenset() if stop.ignore_eos else self._ends
-        options = GenerationOptions(sampling, stop, noise, ends, handle.prompt_tokens, most)
+        options = GenerationOptions(sampling, stop, noise, ends, handle.prompt_tokens, most, self._choose)
         text = TextStream(self.tokenizer, stop.text, tokens, stop.include) if self.tokenizer else None
         extension = Extension(lambda: self._cancel(handle.id, extension))
         task = Generation(extension, self._loop.deliveries, options, text, len(tokens))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.spec.executor import Chooser
 from headrace.spec.sampling import Sampling
 
 _FIRST_CANDIDATES = 256
@@ -35,11 +36,17 @@ class NoiseKey:
     seed: int
     path: tuple[int, ...]
 
-    def gumbel(self, position: int, ids: np.ndarray, vocab: int) -> np.ndarray:
-        """Gumbel noise of the tokens `ids` [n] at a position: [n] float64. Philox 4x64 (Salmon et al., SC 2011)."""
+    def words(self) -> tuple[int, int]:
+        """The key of the generator: 128 bits of SHA-256 over seed and path."""
         path = struct.pack(f"<Q{len(self.path)}q", self.seed & (2**64 - 1), *self.path)
-        key = np.frombuffer(hashlib.sha256(path).digest()[:16], dtype=np.uint64)
-        return gumbel(np.random.Philox(key=key, counter=[0, position, 0, 0]).random_raw(vocab)[ids])
+        first, second = struct.unpack("<2Q", hashlib.sha256(path).digest()[:16])
+        return first, second
+
+
+def noise_of(key: tuple[int, int], position: int, ids: np.ndarray, vocab: int) -> np.ndarray:
+    """Gumbel noise of the tokens `ids` [n] at a position: [n] float64. Philox 4x64 (Salmon et al., SC 2011)."""
+    generator = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=[0, position, 0, 0])
+    return gumbel(generator.random_raw(vocab)[ids])
 
 
 def gumbel(raw: np.ndarray) -> np.ndarray:
@@ -48,16 +55,31 @@ def gumbel(raw: np.ndarray) -> np.ndarray:
     return -np.log(-np.log(uniform))
 
 
-def draw(logits: np.ndarray, sampling: Sampling, noise: NoiseKey, tokens: Sequence[int], prompt: int) -> int:
-    """The next token after `tokens`, of which the first `prompt` were given. `logits` [vocab] float32, not changed."""
+def draw(
+    logits: np.ndarray,
+    sampling: Sampling,
+    noise: NoiseKey,
+    tokens: Sequence[int],
+    prompt: int,
+    choose: Chooser | None = None,
+) -> int:
+    """The next token after `tokens`, of which the first `prompt` were given. `logits` [vocab] float32, not changed.
+
+    `choose`: a backend's own form of the function of that name.
+    """
     logits = adjust(logits, sampling, tokens, prompt)
     if sampling.temperature == 0 or sampling.top_k == 1:
         return int(np.argmax(logits))
+    return (choose or choose_token)(logits, sampling, noise.words(), len(tokens))
+
+
+def choose_token(logits: np.ndarray, sampling: Sampling, key: tuple[int, int], position: int) -> int:
+    """Gumbel-max over the candidates of `logits` [vocab] float32, which are not changed."""
     scaled = logits.astype(np.float64)
     with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to minus infinity
         scaled = (scaled - scaled.max()) / sampling.temperature
     ids = candidates(scaled, sampling)
-    return int(ids[np.argmax(scaled[ids] + noise.gumbel(len(tokens), ids, len(logits)))])
+    return int(ids[np.argmax(scaled[ids] + noise_of(key, position, ids, len(logits)))])
 
 
 def adjust(logits: np.ndarray, sampling: Sampling, tokens: Sequence[int], prompt: int) -> np.ndarray:

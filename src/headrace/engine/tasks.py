@@ -15,6 +15,7 @@ from headrace.schedule.core import Core
 from headrace.schedule.sequence import Work
 from headrace.spec.batch import Row
 from headrace.spec.errors import Cancelled
+from headrace.spec.executor import Chooser
 from headrace.spec.sampling import FinishReason, Sampling, Stop
 
 Pool: TypeAlias = Literal["last", "mean", "all"]
@@ -44,6 +45,7 @@ class GenerationOptions:
     end_tokens: frozenset[int]
     prompt: int
     most: int
+    choose: Chooser | None = None
 
 
 class Generation(Task):
@@ -86,7 +88,7 @@ class Generation(Task):
             self._finish(core, work, "length")
             return
         options = self._options
-        token = draw(logits[-1], options.sampling, options.noise, tokens, options.prompt)
+        token = draw(logits[-1], options.sampling, options.noise, tokens, options.prompt, options.choose)
         if self.step.logprobs is not None:
             self.step.logprobs.append(token_logprob(logits[-1], token, options.sampling.logprobs or 0))
         core.grow(work, token)

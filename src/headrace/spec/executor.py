@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from headrace.spec.batch import Batch
 from headrace.spec.model import ModelSpec
 from headrace.spec.program import Operation
+from headrace.spec.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,15 @@ class Handle(Protocol):
         ...
 
 
+Chooser: TypeAlias = Callable[[np.ndarray, Sampling, tuple[int, int], int], int]
+"""(logits [vocab] float32, sampling, key of the noise, position) -> the token drawn, at a temperature above 0."""
+
+
 class Executor(Protocol):
-    """Runs batches of one loaded model. Called from one thread."""
+    """Runs batches of one loaded model. Called from one thread.
+
+    A backend that draws tokens itself has a method `choose`, a Chooser; without it the engine does in numpy.
+    """
 
     spec: ModelSpec
     limits: Limits

@@ -19,6 +19,7 @@ from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore
 from headrace.spec.ledger import Ledger, Reservation, Tag
 from headrace.spec.model import PAGE_TOKENS, Attention, ModelSpec
 from headrace.spec.program import compile_program
+from headrace.spec.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,15 @@ class NativeExecutor:
         model.begin(tokens, rows, kept, pages)
         hidden = self._run(model, batch) if tokens else {}
         return Done(StepResult(self._logits[: len(kept)], hidden))
+
+    def choose(self, logits: np.ndarray, sampling: Sampling, key: tuple[int, int], position: int) -> int:
+        """A spec.Chooser: the draw that headrace.engine.sampling.choose_token makes."""
+        assert self._model is not None
+        return int(
+            self._model.choose(
+                logits, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, key, position
+            )
+        )
 
     def _run(self, model: _kernels.Model, batch: Batch) -> dict[tuple[int, int], np.ndarray]:
         """Runs the program, stopping where a hidden state is asked for."""

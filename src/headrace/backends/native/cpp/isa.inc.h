@@ -8,5 +8,5 @@ namespace isa = HEADRACE_ISA;
 
 const headrace::Kernels headrace::HEADRACE_TABLE = {
     HEADRACE_NAME, isa::quantise, isa::multiply, isa::normalise, isa::rotate,
-    isa::activate, isa::soften,   isa::store_state, isa::attend,
+    isa::activate, isa::soften,   isa::exponentials, isa::store_state, isa::attend,
 };

@@ -103,6 +103,9 @@ struct Kernels {
   // logits = cap * tanh(scale * logits / cap); cap 0: only the scale.
   void (*soften)(float* logits, size_t n, float scale, float cap);
 
+  // out = exp((x - best) / temperature), n values.
+  void (*exponentials)(const float* x, size_t n, float best, float temperature, float* out);
+
   // Stores k and v [kv heads, dim] of one token.
   void (*store_state)(const Attention& a, const LayerState& state, int page, int offset, const float* k, const float* v);
   // Attention of a tile's queries for one KV head: q and out [tokens, stride]. `scratch`: attend_floats() values.

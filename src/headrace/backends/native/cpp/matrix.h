@@ -103,6 +103,10 @@ inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, fl
     for (auto& value : line) value = broadcast(0);
 
   for (size_t input = 0; input < inputs; input += GROUP, at += step) {
+    // The first rows bring the panels that come next, while the arithmetic goes on.
+    if (row == 0)
+      for (int p = 0; p < PANELS; ++p)
+        for (int line = 0; line < step; line += 64) __builtin_prefetch(at + (p + PANELS) * w.panel_bytes + line, 0, 2);
     I32 dot[PLANES][ROWS][PANELS];
     for (int r = 0; r < ROWS; ++r) {
       for (int p = 0; p < PANELS; ++p)

@@ -133,6 +133,7 @@ class Model {
 
   float* buffer(int number) { return buffers_[number].data(); }
   int width(int number) const { return widths_[number]; }
+  const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_.members(); }
   // Nanoseconds that each operation has taken since the last call, as the first thread saw it.
   std::vector<int64_t> take_nanoseconds();

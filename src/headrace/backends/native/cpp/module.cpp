@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "choose.h"
 #include "model.h"
 
 namespace nb = nanobind;
@@ -122,6 +123,12 @@ void add_experts(Bound& self, int x, int planes, int routes, int out, int top_k,
                          static_cast<Activation>(activation)});
 }
 
+int choose_token(Bound& self, const Floats& logits, float temperature, int top_k, double top_p, double min_p,
+                 std::pair<uint64_t, uint64_t> key, uint64_t position) {
+  const Choice choice{temperature, top_k, top_p, min_p, {key.first, key.second}, position};
+  return choose(self.model.kernels(), logits.data(), logits.size(), choice);
+}
+
 nb::ndarray<nb::numpy, float, nb::ndim<2>> buffer(nb::handle_t<Bound> self, int number, size_t rows) {
   Bound& bound = nb::cast<Bound&>(self);
   return {bound.model.buffer(number), {rows, static_cast<size_t>(bound.model.width(number))}, self};
@@ -160,6 +167,7 @@ NB_MODULE(_kernels, m) {
         const nb::gil_scoped_release release;
         self.model.run(start, stop);
       })
+      .def("choose", &choose_token)
       .def("buffer", &buffer)
       .def("take_nanoseconds", [](Bound& self) { return self.model.take_nanoseconds(); });
 }

@@ -96,4 +96,9 @@ inline void soften(float* logits, size_t n, float scale, float most) {
   apply([&](F32 x) { return cap(x * factor, most); }, logits, nullptr, logits, n);
 }
 
+inline void exponentials(const float* x, size_t n, float best, float temperature, float* out) {
+  const F32 top = broadcast(best), divisor = broadcast(temperature);
+  apply([&](F32 value) { return exp((value - top) / divisor); }, x, nullptr, out, n);
+}
+
 }  // namespace HEADRACE_ISA
