@@ -72,11 +72,18 @@ class Comparison:
         return range(0 if self.args.fresh else len(done), self.args.rounds)
 
     def run(self, cells: list[Cell]) -> None:
+        """An engine that fails costs its cells and is named; the others go on."""
         todo = [cell for cell in cells if self.missing(cell)]
-        if fresh := [cell for cell in todo if cell.measure in WHOLE_PROCESS]:
-            self.run_processes(fresh)
-        if loaded := [cell for cell in todo if cell.measure not in WHOLE_PROCESS]:
-            self.run_loaded(loaded)
+        kinds = {
+            self.run_processes: [cell for cell in todo if cell.measure in WHOLE_PROCESS],
+            self.run_loaded: [cell for cell in todo if cell.measure not in WHOLE_PROCESS],
+        }
+        for run, some in kinds.items():
+            try:
+                if some:
+                    run(some)
+            except (CellFailed, BrokenPipeError) as failure:
+                print(f"{self.workload.model} with {self.peer.name} given up: {failure}", flush=True)
 
     def run_loaded(self, cells: list[Cell]) -> None:
         """Both engines stay loaded; the one that goes first changes with every round."""

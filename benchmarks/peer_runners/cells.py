@@ -35,7 +35,7 @@ class Workload:
 
 def decode(batch: int, prompt: int) -> Cell:
     """Enough tokens for a second or so on the slower engines."""
-    return Cell("decode", batch, prompt, {1: 64, 4: 64, 8: 48, 32: 32}.get(batch, 24))
+    return Cell("decode", batch, prompt, {1: 64, 4: 48, 8: 48, 32: 32}.get(batch, 24))
 
 
 WORKLOADS = (
