@@ -118,16 +118,16 @@ class NativeExecutor:
 
         self._held += self._ledger.reserve_all(wanted, nearest)
 
-    def _make_state(self, model: _kernels.Model) -> list[np.ndarray]:
-        """One arena a layer, [2, pages, bytes of keys or values of a page], touched at once."""
+    def _make_state(self, model: _kernels.Model) -> list[tuple[np.ndarray, ...]]:
+        """Keys and values of each layer, [pages, bytes of a page] of either, touched at once."""
         groups = {layer: group for group, state in enumerate(self.spec.state_groups()) for layer in state.layers}
-        arenas = []
+        arenas: list[tuple[np.ndarray, ...]] = []
         for index, layer in enumerate(self.spec.layers):
             pages = self.limits.pages[groups[index]]
-            arena = np.empty((2, pages, page_bytes(layer.attention, self.numerics.state_bytes)), np.uint8)
-            arena.fill(0)
-            model.add_state(arena[0].reshape(-1), arena[1].reshape(-1), self.numerics.state == "fp32")
-            arenas.append(arena)
+            sizes = page_bytes(layer.attention, self.numerics.state_bytes)
+            keys, values = (np.full((pages, size), 0, np.uint8) for size in sizes)
+            model.add_state(keys.reshape(-1), values.reshape(-1), self.numerics.state == "fp32")
+            arenas.append((keys, values))
         return arenas
 
     def submit(self, batch: Batch) -> Done:
@@ -179,7 +179,8 @@ class NativeExecutor:
         groups = self.spec.state_groups()
         for copy in copies:
             for layer in groups[copy.group].layers:
-                self._state[layer][:, copy.target] = self._state[layer][:, copy.source]
+                for arena in self._state[layer]:
+                    arena[copy.target] = arena[copy.source]
 
     def close(self) -> None:
         """Frees weights and arenas; a second call does nothing."""
@@ -212,16 +213,17 @@ def default_threads() -> int:
         return max((os.cpu_count() or 2) // 2, 1)
 
 
-def page_bytes(attention: Attention, value_bytes: int) -> int:
-    """Bytes of one layer's keys (and of its values) in a page; head sizes are padded to whole vectors."""
+def page_bytes(attention: Attention, value_bytes: int) -> tuple[int, int]:
+    """Bytes of one layer's keys and of its values in a page; a head's values are padded to whole vectors."""
     padded = -(-attention.head_dim // 16) * 16
-    return attention.kv_heads * padded * PAGE_TOKENS * value_bytes
+    row = attention.kv_heads * PAGE_TOKENS * value_bytes
+    return row * attention.head_dim, row * padded
 
 
 def state_bytes(spec: ModelSpec, limits: Limits, value_bytes: int) -> tuple[int, ...]:
     """Bytes of each state group's pages."""
     return tuple(
-        sum(2 * count * page_bytes(spec.layers[layer].attention, value_bytes) for layer in group.layers)
+        sum(count * sum(page_bytes(spec.layers[layer].attention, value_bytes)) for layer in group.layers)
         for group, count in zip(spec.state_groups(), limits.pages, strict=True)
     )
 

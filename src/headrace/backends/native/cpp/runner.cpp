@@ -256,11 +256,12 @@ void Runner::operator()(const Experts& op) {
 void Runner::expert_rows(const Experts& op, int expert, const std::vector<int>& slots) {
   const int rows = static_cast<int>(slots.size()), hidden = m_.widths_[op.x];
   Scratch& shared = m_.shared_;
-  const Matrix& gate = m_.weights_[op.gate[expert]];
+  const bool quantise =
+      m_.weights_[op.gate[expert]].quantised() || (!op.up.empty() && m_.weights_[op.up[expert]].quantised());
   const Rows x = rows_of(shared, hidden, op.planes);
   team_.share(rows, 1, [&](int first, int last) {
     for (int i = first; i < last; ++i)
-      prepare_row(x, i, row(op.x, slots[i] / op.top_k), Norm{}, gate.quantised(), shared);
+      prepare_row(x, i, row(op.x, slots[i] / op.top_k), Norm{}, quantise, shared);
   });
   team_.meet();
   float *middle = m_.expert_middle_.data(), *up = m_.expert_up_.data();
