@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from headrace.backends.reference.dense import DenseModel
-from headrace.backends.reference.executor import ReferenceExecutor
+from headrace.backends.select import make_executor
 from headrace.model.loading import LoadedModel, load_model
-from headrace.spec.executor import Limits
+from headrace.spec.batch import Batch, Row
+from headrace.spec.executor import Executor, Limits
 from headrace.spec.ledger import Ledger
+from headrace.spec.options import EngineOptions
 from model.pages import Runner
 from model.twins import LENGTH, TWINS, Twin, make_tokens, make_twin
 
@@ -42,6 +44,16 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Twin], Pair]:
         return make_twin(twin, folder), load_model(folder, Ledger(), twin.context)
 
     return lambda twin: make(twin.name)
+
+
+BACKENDS = pytest.mark.parametrize("backend", ["reference", "native"])
+
+
+def executor(loaded: LoadedModel, limits: Limits, backend: Any) -> Executor:
+    if backend == "native":
+        pytest.importorskip("headrace.backends.native._kernels", reason="the native kernels were not built")
+    options = EngineOptions(backend=backend, state_type="fp32", threads=1)
+    return make_executor(loaded.spec, loaded.weights, limits, Ledger(), options)
 
 
 def difference(ours: Any, theirs: Any) -> float:
@@ -107,12 +119,13 @@ def test_dense_logits_and_gradients(twin: Twin, pairs: Callable[[Twin], Pair], t
     check_gradients(dense, gradients_of(theirs, twin, tmp_path))
 
 
+@BACKENDS
 @pytest.mark.parametrize("twin", DECODERS, ids=lambda twin: twin.name)
-def test_paged_prefill_and_decode(twin: Twin, pairs: Callable[[Twin], Pair]) -> None:
+def test_paged_prefill_and_decode(twin: Twin, backend: str, pairs: Callable[[Twin], Pair]) -> None:
     theirs, loaded = pairs(twin)
     groups, each = len(loaded.spec.state_groups()), LENGTH // 16 + 1
     limits = Limits((3 * each,) * groups, 160, 160)
-    runner = Runner(ReferenceExecutor(loaded.spec, loaded.weights, limits, Ledger()), loaded.spec, each)
+    runner = Runner(executor(loaded, limits, backend), loaded.spec, each)
     texts = [make_tokens(seed) for seed in (3, 4, 5)]
     wanted = [reference(theirs, text) for text in texts]
     first, second, third = (text[0].tolist() for text in texts)
@@ -144,6 +157,20 @@ def test_encoder_hidden_states_and_gradients(pairs: Callable[[Twin], Pair], tmp_
     (ours[-1] * target).sum().backward()
     (wanted[-1] * target).sum().backward()
     check_gradients(dense, gradients_of(theirs, TWINS[-1], tmp_path))
+
+
+@BACKENDS
+def test_encoder_hidden_states_paged(backend: str, pairs: Callable[[Twin], Pair]) -> None:
+    theirs, loaded = pairs(TWINS[-1])
+    tokens = make_tokens(7)
+    states = tuple(range(len(loaded.spec.layers) + 1))
+    pages = ((0, 1, 2),) * len(loaded.spec.state_groups())
+    text = Row(0, "prefill", 0, tuple(tokens[0].tolist()), pages, None, states)
+    ours = executor(loaded, Limits((3,) * len(pages), LENGTH, 1), backend).submit(Batch(0, (text,))).result().hidden
+    with torch.no_grad():
+        wanted = theirs(tokens, output_hidden_states=True).hidden_states
+    for state in states:
+        assert difference(ours[0, state], wanted[state][0]) <= TOLERANCE
 
 
 def test_every_family_has_a_twin() -> None:
