@@ -30,6 +30,20 @@ def test_offline_figures_come_from_the_steps(headrace, smollm2: Path) -> None:
         assert part["decode_tokens_per_second"] == seen["decode_tokens"] / seen["decode_seconds"]
 
 
+def test_a_profile_names_where_the_time_goes(headrace, smollm2: Path) -> None:
+    sizes = ("--profile", "--prompt-tokens", "12", "--new-tokens", "12", "--threads", "1")
+    result = headrace("bench", str(smollm2), *sizes, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    for parts in (report["decode"], report["request"]):
+        assert all(part["seconds"] >= 0 for part in parts), parts
+    decode = {part["part"]: part["seconds"] for part in report["decode"]}
+    assert {"schedule", "sample", "detokenise", "kernels: attention", "kernels: head"} <= decode.keys()
+    assert sum(part["share"] for part in report["decode"]) == pytest.approx(1)
+    assert 0 < report["python_share"] < 1 and 0.5 < report["attributed"] <= 1
+    assert "Python" in headrace("bench", str(smollm2), *sizes).stdout
+
+
 @pytest.fixture(scope="module")
 def url(smollm2: Path) -> Iterator[str]:
     words = [sys.executable, "-m", "headrace.cli", "serve", str(smollm2), "--model-name", "tested"]

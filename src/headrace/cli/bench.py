@@ -28,6 +28,7 @@ Endpoint = Annotated[Literal["chat", "completions"], typer.Option(help="With --u
 ServedModel = Annotated[str | None, typer.Option(help="With --url: the model's name (default: the first served).")]
 ApiKey = Annotated[str | None, typer.Option(help="With --url: the API key.")]
 IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="With --url: ask for exactly the length wanted.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of one request goes instead.")]
 Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Seed of prompts, lengths and arrivals.")]
 Output = Annotated[Path | None, typer.Option(help="Write the result to this JSON file as well.")]
 
@@ -47,6 +48,7 @@ def bench(
     api_key: ApiKey = None,
     ignore_eos: IgnoreEos = False,
     seed: Seed = 0,
+    profile: Profile = False,
     output: Output = None,
     json: g.Json = False,
     options: EngineOptions = EngineOptions(),
@@ -54,7 +56,10 @@ def bench(
     """Measure throughput offline, or latencies of a server under load."""
     check_output(output)
     levels = whole_numbers(concurrency)
-    if url is None:
+    if profile:
+        lengths = whole_numbers(prompt_tokens)[0], whole_numbers(new_tokens)[0]
+        result = profiled(model, options, *lengths, seed, quiet=json)
+    elif url is None:
         lengths = whole_numbers(prompt_tokens)[0], whole_numbers(new_tokens)[0]
         result = offline(model, options, levels, *lengths, repeats, seed, quiet=json)
     else:
@@ -104,6 +109,17 @@ def offline(
         return {"kind": "offline", **about, "results": results}
 
 
+def profiled(model: str, options: EngineOptions, words: int, new: int, seed: int, quiet: bool) -> dict[str, Any]:
+    from headrace.cli.profile import profile
+    from headrace.engine.engine import Engine
+
+    with g.loaded_engine(model, options, quiet) as engine:
+        assert isinstance(engine, Engine)
+        profile(engine, min(words, 8), 4, seed)
+        about = {"model": engine.model_name, "guarantees": asdict(engine.guarantees), "options": asdict(options)}
+        return {"kind": "profile", **about, **profile(engine, words, new, seed)}
+
+
 def online(traffic: list[Any]) -> dict[str, Any]:
     from headrace.cli.load import run_load
 
@@ -122,12 +138,24 @@ def show(result: dict[str, Any], output: Path | None, json: bool) -> None:
         write_result(result, output)
     if json:
         print_json(result)
+    elif result["kind"] == "profile":
+        show_profile(result)
     elif result["kind"] == "offline":
         columns = ("concurrency", "prefill tokens/s", "decode tokens/s", "output tokens/s")
         print_table(columns, offline_figures.table(result["results"]))
     else:
         for part in result["results"]:
             show_server(part)
+
+
+def show_profile(result: dict[str, Any]) -> None:
+    from headrace.cli.profile import table
+
+    note(f"One request of {result['prompt_words']} words and {result['new_tokens']} new tokens.")
+    print_table(("decode steps", "ms", "%"), table(result["decode"]))
+    print_table(("whole request", "ms", "%"), table(result["request"]))
+    python, attributed = 100 * result["python_share"], 100 * result["attributed"]
+    print(f"Python {python:.1f} % of a decode step; {attributed:.1f} % of the request attributed.")
 
 
 def show_server(part: dict[str, Any]) -> None:

@@ -148,6 +148,8 @@ class Deliveries:
 
     def __init__(self) -> None:
         self._extensions: list[Extension] = []
+        self.text_seconds = 0.0
+        """Time in which this step's tokens became text."""
 
     def note(self, extension: Extension) -> None:
         self._extensions.append(extension)

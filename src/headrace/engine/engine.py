@@ -111,6 +111,13 @@ class Engine(Surface):
         """None while the loop runs, else why it does not."""
         return self._loop.ended()
 
+    def kernel_seconds(self) -> dict[str, float]:
+        """Seconds of each kind of kernel since the last call; empty for a backend that does not measure them."""
+        found: dict[str, float] = {}
+        if (measure := getattr(self._executor, "kernel_seconds", None)) is not None:
+            self._post(lambda core: found.update(measure())).result()
+        return found
+
     def clear_cache(self) -> None:
         """Forgets all cached prefixes."""
         self._post(lambda core: core.store.clear_cache()).result()

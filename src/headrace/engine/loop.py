@@ -150,6 +150,7 @@ class StepLoop:
     def _log(self, batch: Batch, counts: tuple[int, int, int, int, int], seconds: tuple[float, float, float]) -> None:
         admitted, finished, preempted, drawn, cached = counts
         core, store = self._core, self._core.store
+        text_seconds, self.deliveries.text_seconds = self.deliveries.text_seconds, 0.0
         decodes = [row for row in batch.rows if row.phase == "decode"]
         self._events.add(
             StepEvent(
@@ -171,6 +172,7 @@ class StepLoop:
                 schedule_seconds=seconds[0],
                 run_seconds=seconds[1],
                 sample_seconds=seconds[2],
+                text_seconds=text_seconds,
                 at=time.time(),
                 sequences=tuple((row.sequence, row.phase, len(row.tokens)) for row in batch.rows),
             )

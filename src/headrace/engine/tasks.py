@@ -109,7 +109,9 @@ class Generation(Task):
         ended = token in self._options.end_tokens or token in stop.token_ids
         shown = ""
         if self._text is not None and (not ended or stop.include):
+            began = time.perf_counter()
             shown = self._text.push(token)
+            self._deliveries.text_seconds += time.perf_counter() - began
         matched = self._text.matched if self._text is not None else None
         reason: FinishReason | None = None
         if ended or matched is not None:

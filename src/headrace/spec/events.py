@@ -13,7 +13,10 @@ log = logging.getLogger("headrace.events")
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """Counters of one engine step. Seconds are wall time inside the engine thread."""
+    """Counters of one engine step. Seconds are wall time inside the engine thread.
+
+    `text_seconds` are those of `sample_seconds` in which tokens became text.
+    """
 
     step: int
     decode_rows: int
@@ -33,6 +36,7 @@ class StepEvent:
     schedule_seconds: float
     run_seconds: float
     sample_seconds: float
+    text_seconds: float = 0.0
     at: float = 0.0
     sequences: tuple[tuple[int, str, int], ...] = field(default=())
     """(sequence, phase, tokens) of every row."""

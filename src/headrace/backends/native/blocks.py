@@ -23,19 +23,17 @@ class Codes:
     m: np.ndarray | None = None
 
 
-_BLOCKS = {
-    kind: np.dtype(fields)
-    for kind, fields in {
-        "Q4_0": [("d", "<f2"), ("low", "u1", 16)],
-        "Q4_1": [("d", "<f2"), ("m", "<f2"), ("low", "u1", 16)],
-        "Q5_0": [("d", "<f2"), ("high", "u1", 4), ("low", "u1", 16)],
-        "Q5_1": [("d", "<f2"), ("m", "<f2"), ("high", "u1", 4), ("low", "u1", 16)],
-        "Q8_0": [("d", "<f2"), ("codes", "u1", 32)],
-        "Q4_K": [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (3, 4)), ("low", "u1", 128)],
-        "Q5_K": [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (3, 4)), ("high", "u1", 32), ("low", "u1", 128)],
-        "Q6_K": [("low", "u1", 128), ("high", "u1", 64), ("scales", "i1", 16), ("d", "<f2")],
-    }.items()
+_FIELDS: dict[str, list[tuple]] = {
+    "Q4_0": [("d", "<f2"), ("low", "u1", 16)],
+    "Q4_1": [("d", "<f2"), ("m", "<f2"), ("low", "u1", 16)],
+    "Q5_0": [("d", "<f2"), ("high", "u1", 4), ("low", "u1", 16)],
+    "Q5_1": [("d", "<f2"), ("m", "<f2"), ("high", "u1", 4), ("low", "u1", 16)],
+    "Q8_0": [("d", "<f2"), ("codes", "u1", 32)],
+    "Q4_K": [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (3, 4)), ("low", "u1", 128)],
+    "Q5_K": [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (3, 4)), ("high", "u1", 32), ("low", "u1", 128)],
+    "Q6_K": [("low", "u1", 128), ("high", "u1", 64), ("scales", "i1", 16), ("d", "<f2")],
 }
+_BLOCKS = {kind: np.dtype(fields) for kind, fields in _FIELDS.items()}
 
 
 def unpack(stored: np.ndarray, kind: str) -> Codes:
@@ -57,9 +55,9 @@ def _bits(packed: np.ndarray, run: int, width: int) -> np.ndarray:
 
 def _block32(blocks: np.ndarray) -> Codes:
     codes = _bits(blocks["low"], 16, 4)
-    if "high" in blocks.dtype.names:
+    if "high" in (blocks.dtype.names or ()):
         codes |= _rows(np.unpackbits(blocks["high"], axis=-1, bitorder="little")) << np.uint8(4)
-    return Codes(codes, blocks["d"], blocks["m"] if "m" in blocks.dtype.names else None)
+    return Codes(codes, blocks["d"], blocks["m"] if "m" in (blocks.dtype.names or ()) else None)
 
 
 def _q8_0(blocks: np.ndarray) -> Codes:
@@ -68,7 +66,7 @@ def _q8_0(blocks: np.ndarray) -> Codes:
 
 def _k_with_minima(blocks: np.ndarray) -> Codes:
     codes = _bits(blocks["low"], 32, 4)
-    if "high" in blocks.dtype.names:
+    if "high" in (blocks.dtype.names or ()):
         codes |= _bits(blocks["high"], 32, 1) << np.uint8(4)
     first, second, third = (blocks["scales"][..., i, :] for i in range(3))
     scales = np.concatenate([first & 0x3F, third & 0x0F | first >> 2 & 0x30], axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,8 +45,10 @@ class Numerics:
         """Bytes of one key or value."""
         return 4 if self.state == "fp32" else 2
 
-    def profile(self) -> str:
+    def profile(self, rounded: Iterable[str] = ()) -> str:
+        """`rounded`: ggml types that no kernel reads, rounded to Q8_0 when they were loaded."""
         weights = "" if self.weights == "auto" else f"/weights-{self.weights}"
+        weights += "".join(f"/{kind}-as-Q8_0" for kind in sorted(rounded))
         return f"native/{self.activations}-g32/kv-{self.state}/blocks{PAGE_TOKENS}{weights}"
 
 
@@ -85,7 +88,7 @@ class NativeExecutor:
         except BaseException:
             self.close()
             raise
-        self.guarantees = Guarantees("native", numerics.profile(), True)
+        self.guarantees = Guarantees("native", numerics.profile(self._weights.rounded), True)
 
     def _load(self, store: WeightStore, threads: int) -> None:
         limits, program, longest = self.limits, self._program, min(self.limits.pages) * PAGE_TOKENS
@@ -101,7 +104,7 @@ class NativeExecutor:
         self._logits = np.zeros((limits.logits, spec_vocab(self.spec)), np.float32)
         self._state = self._make_state(model)
         model.prepare(self._logits)
-        self._ends, self._x = tuple(builder.ends), list(widths).index("x")
+        self._ends, self._kinds, self._x = tuple(builder.ends), tuple(builder.kinds), list(widths).index("x")
         self._model: _kernels.Model | None = model
 
     def _reserve(self, workspace: int) -> None:
@@ -157,6 +160,14 @@ class NativeExecutor:
                 logits, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, key, position
             )
         )
+
+    def kernel_seconds(self) -> dict[str, float]:
+        """Wall seconds that each kind of kernel has taken since the last call."""
+        assert self._model is not None
+        seconds = dict.fromkeys(self._kinds, 0.0)
+        for kind, nanoseconds in zip(self._kinds, self._model.take_nanoseconds(), strict=True):
+            seconds[kind] += nanoseconds / 1e9
+        return seconds
 
     def _run(self, model: _kernels.Model, batch: Batch) -> dict[tuple[int, int], np.ndarray]:
         """Runs the program, stopping where a hidden state is asked for."""

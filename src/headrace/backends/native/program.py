@@ -40,7 +40,8 @@ class Builder:
     """Adds a program's operations to a native model.
 
     `model`: a `_kernels.Model`. `planes`: int8 planes of the activations that meet quantised weights. `positions`: rows of
-    the rotary tables. `ends[i]`: how many operations of the program are done after native operation i.
+    the rotary tables. `ends[i]`: how many operations of the program are done after native operation i;
+    `kinds[i]`: what it is in a profile.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Builder:
         positions: int,
     ) -> None:
         self.ends: list[int] = []
+        self.kinds: list[str] = []
         self._model, self._program, self._planes, self._positions = model, program, planes, positions
         self._matrices, self._vectors = weights.matrices, weights.vectors
         self._numbers = {name: index for index, name in enumerate(buffer_widths(program))}
@@ -61,7 +63,9 @@ class Builder:
     def build(self) -> None:
         at, operations = 0, self._program.operations
         while at < len(operations):
-            at += self._add(operations, at)
+            used = self._add(operations, at)
+            self.kinds.append(_kind(operations[at : at + used]))
+            at += used
             self.ends.append(at)
 
     def _add(self, ops: Sequence[Operation], at: int) -> int:
@@ -169,7 +173,15 @@ class Builder:
         if name not in self._weights:
             self._weights[name] = [
                 self._model.add_weight(
-                    FORMATS.index(w.format), w.outputs, w.inputs, w.group, w.offset, w.affine, w.wide, w.panel_bytes, w.data
+                    FORMATS.index(w.format),
+                    w.outputs,
+                    w.inputs,
+                    w.group,
+                    w.offset,
+                    w.affine,
+                    w.wide,
+                    w.panel_bytes,
+                    w.data,
                 )
                 for w in self._matrices[name]
             ]
@@ -179,6 +191,16 @@ class Builder:
 def buffer_widths(program: Program) -> dict[str, int]:
     """Floats a token of each buffer that the native model keeps; logits have an array of their own."""
     return {name: width for name, width in program.widths.items() if name != "logits"}
+
+
+def _kind(ops: Sequence[Operation]) -> str:
+    """The name of a joined operation in a profile."""
+    if any(isinstance(op, Attend) for op in ops):
+        return "attention"
+    product = next((op for op in ops if isinstance(op, Matmul)), None)
+    if product is not None:
+        return "attention products" if ".attn." in product.weight else "mlp products"
+    return {Embed: "embedding", Head: "head", Expert: "experts", Route: "router"}.get(type(ops[0]), "norms and sums")
 
 
 def _products(ops: Sequence[Operation], at: int) -> list[Matmul]:
