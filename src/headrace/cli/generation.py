@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -93,6 +92,8 @@ def _start(model: str, options: EngineOptions, report: Progress) -> Surface:
 
 def _start_remote(model: str, options: EngineOptions, report: Progress) -> Surface:
     """Loads in a thread that takes no Ctrl-C, and so does the process that it starts; this one stays free for it."""
+    import multiprocessing
+
     from headrace.engine.remote import RemoteEngine
 
     loaded: Future[Surface] = Future()
@@ -117,6 +118,8 @@ def _start_remote(model: str, options: EngineOptions, report: Progress) -> Surfa
 
 def _stop_loading(thread: threading.Thread, others: set[BaseProcess]) -> None:
     """Kills the process that loads, which hears no milder signal, and gives the thread a moment to see it."""
+    import multiprocessing
+
     for _ in range(20):
         for process in set(multiprocessing.active_children()) - others:
             process.kill()

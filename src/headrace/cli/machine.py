@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from headrace.evidence.machine import describe_machine
@@ -16,6 +15,8 @@ def measured_on() -> dict[str, Any]:
 
 
 def installed(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.model import ggml_types
 from headrace.model.tensor import FLOAT_KINDS, Tensor, quant_size
 from headrace.spec.errors import ModelFileError, UnsupportedModel
 
@@ -149,16 +150,13 @@ class _Cursor:
         return out
 
     def tensor_info(self) -> tuple[str, tuple[int, ...], str, int]:
-        from gguf.constants import GGMLQuantizationType
-
         name, dims = self.string(), self.scalar("<I")
         if dims > 8:
             raise struct.error
         shape = tuple(self.scalar("<Q") for _ in range(dims))[::-1]
         number, offset = self.scalar("<I"), self.scalar("<Q")
-        try:
-            return name, shape, GGMLQuantizationType(number).name, offset
-        except ValueError:
+        if number not in ggml_types.NAMES:
             raise UnsupportedModel(
                 f"Tensor {name} has the unknown weight type {number}; use a file of a type such as Q4_K or Q8_0."
-            ) from None
+            )
+        return name, shape, ggml_types.NAMES[number], offset

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from headrace.model import ggml_types
 from headrace.spec.errors import UnsupportedModel
 
 FLOAT_KINDS = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16, "f64": np.float64}
@@ -108,12 +109,9 @@ def row_bytes(kind: str, values: int) -> int:
 
 def quant_size(kind: str) -> tuple[int, int]:
     """(values, bytes) of one block of a ggml type. Raises UnsupportedModel for a type nobody here can read."""
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    try:
-        return GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
-    except KeyError:
-        raise UnsupportedModel(f"Weight type {kind} is unknown; use a file of a type such as Q4_K or Q8_0.") from None
+    if kind not in ggml_types.BLOCKS:
+        raise UnsupportedModel(f"Weight type {kind} is unknown; use a file of a type such as Q4_K or Q8_0.")
+    return ggml_types.BLOCKS[kind]
 
 
 def decode(stored: np.ndarray, kind: str) -> np.ndarray:

@@ -118,7 +118,8 @@ def _byte_level(fields: _Fields) -> Core:
         )
     merges = [_pair(merge) for merge in fields.file.need("tokenizer.ggml.merges")]
     vocabulary = fields.vocabulary()
-    usable = [pair for pair in merges if all(part in vocabulary for part in (*pair, "".join(pair)))]
+    known = vocabulary.__contains__
+    usable = [(left, right) for left, right in merges if known(left) and known(right) and known(left + right)]
     core = Core(models.BPE(vocabulary, usable, ignore_merges=fields.pre in _IGNORE_MERGES))
     splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in _SPLITS[fields.pre]]
     core.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(False, use_regex=False)])
