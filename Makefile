@@ -1,14 +1,18 @@
-# Headrace needs Python 3.11 or newer with its venv, and make; everything else is installed into .venv.
+# Headrace needs Python 3.11 or newer with venv and headers, and a C++20 compiler; all else goes into .venv.
 # PIP_ARGS goes to pip as it is, for example an extra index that has CPU builds of PyTorch.
 PYTHON ?= python3
 PROMPT ?= What is a headrace, and why would a water mill need one? Answer in two sentences.
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
-SIZE := MB where the index gives PyTorch's CPU build, several GB where it gives the CUDA build (PIP_ARGS can name another index)
+# Named by variables, so that the tools that build the kernels have the versions of constraints.txt as well.
+INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+  $(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_ARGS)
+KERNELS := CMakeLists.txt $(wildcard src/headrace/backends/native/cpp/*)
+BUILT := $(BIN)/python -c 'import headrace.backends.native._kernels' 2>/dev/null || { \
+  echo "The kernels could not be built; install a C++20 compiler and Python's headers (g++, python3-dev) and run make again." >&2; exit 1; }
 
-.PHONY: run test lint check prove bench docs clean
+.PHONY: run test lint check prove bench clean
 
 run: export HEADRACE_PROMPT = $(value PROMPT)
 run: $(VENV)/.stamp-run
@@ -20,7 +24,7 @@ test: lint
 lint: $(VENV)/.stamp-test
 	@$(BIN)/ruff check src tests benchmarks
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 check: $(VENV)/.stamp-test
 	@$(BIN)/ruff format --check src tests benchmarks
@@ -41,12 +45,15 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >&2 || { rm -rf $(VENV); \
 	  echo "The environment $(VENV) could not be made; install the package python3-venv and run make again." >&2; exit 1; }
 
-$(VENV)/.stamp-run: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Headrace with PyTorch into $(VENV): about 200 $(SIZE), a few minutes the first time …"
-	@$(INSTALL) --editable '.[torch]'
+$(VENV)/.stamp-run: pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
+	@echo "Installing Headrace into $(VENV) and building its kernels: a few minutes the first time …"
+	@$(INSTALL) --editable .
+	@$(BUILT)
 	@touch $@
 
-$(VENV)/.stamp-test: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Headrace and its test tools into $(VENV): about 400 $(SIZE), a few minutes the first time …"
+# PyTorch's size is its index's choice: 200 MB for the CPU build, several GB for the CUDA build.
+$(VENV)/.stamp-test: pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
+	@echo "Installing Headrace, PyTorch and the test tools into $(VENV) and building the kernels: several minutes …"
 	@$(INSTALL) --editable '.[torch,test,dev]'
+	@$(BUILT)
 	@touch $@ $(VENV)/.stamp-run

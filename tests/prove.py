@@ -75,7 +75,7 @@ def load_items(folder: Path = RESULTS) -> list[Item]:
 
 def covered_files(watched: tuple[str, ...], root: Path = ROOT) -> list[Path]:
     found = {path for pattern in watched for path in root.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    return sorted(path for path in found if "__pycache__" not in path.parts and path.suffix != ".so")
 
 
 def code_hash(item: Item, root: Path = ROOT) -> str:

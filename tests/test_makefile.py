@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,9 +18,13 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+CPP = Path("src/headrace/backends/native/cpp")
+
+
 def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
-        (folder / file).write_bytes((ROOT / file).read_bytes())
+    for file in ("Makefile", "pyproject.toml", "constraints.txt", "CMakeLists.txt"):
+        if not (folder / file).exists():
+            shutil.copy2(ROOT / file, folder / file)
     return subprocess.run(["make", *words], cwd=folder, capture_output=True, text=True, env=ALONE)
 
 
@@ -33,11 +38,51 @@ def test_an_environment_that_cannot_be_made_is_not_left_half_made(tmp_path: Path
         assert not (tmp_path / ".venv").exists()
 
 
-def test_further_arguments_reach_pip(tmp_path: Path) -> None:
-    environment = tmp_path / ".venv" / "bin"
-    program(environment / "python", 'echo "python $@"')
+def stand_in(folder: Path, python: str = 'echo "python $@ ($PIP_CONSTRAINT)"') -> None:
+    environment = folder / ".venv" / "bin"
+    program(environment / "python", python)
     program(environment / "headrace", "echo headrace")
+
+
+def installs(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith("python -m pip install")]
+
+
+def test_further_arguments_reach_pip(tmp_path: Path) -> None:
+    stand_in(tmp_path)
     done = make(tmp_path, "run", "PIP_ARGS=--extra-index-url file:///wheels --pre")
-    install = next(line for line in done.stdout.splitlines() if line.startswith("python -m pip install"))
-    assert "--extra-index-url file:///wheels --pre" in install and install.endswith("--editable .[torch]")
+    (install,) = installs(done)
+    assert "--extra-index-url file:///wheels --pre" in install
+    assert install.endswith("--editable . (constraints.txt)"), "run installs without torch, in pinned versions"
     assert done.stdout.splitlines()[-1] == "headrace"
+
+
+def test_test_brings_torch_and_the_tools(tmp_path: Path) -> None:
+    stand_in(tmp_path)
+    (install,) = installs(make(tmp_path, ".venv/.stamp-test"))
+    assert "--editable .[torch,test,dev]" in install
+    assert installs(make(tmp_path, "run")) == [], "what test installed serves run as well"
+
+
+def test_kernels_are_built_anew_when_their_sources_change(tmp_path: Path) -> None:
+    stand_in(tmp_path)
+    (tmp_path / CPP).mkdir(parents=True)
+    header = tmp_path / CPP / "kernels.h"
+    header.touch()
+    for source in (None, header, tmp_path / "CMakeLists.txt"):
+        if source is not None:
+            later = (tmp_path / ".venv" / ".stamp-run").stat().st_mtime + 2
+            os.utime(source, (later, later))
+        assert len(installs(make(tmp_path, "run"))) == 1
+        os.utime(tmp_path / ".venv" / ".stamp-run", (later, later)) if source else None
+        assert installs(make(tmp_path, "run")) == []
+    assert list((ROOT / CPP).glob("*.h")), "the sources stand where the Makefile looks for them"
+
+
+def test_without_kernels_nothing_counts_as_installed(tmp_path: Path) -> None:
+    stand_in(tmp_path, 'case "$2" in *_kernels*) exit 1;; esac; echo "python $@"')
+    for _ in range(2):
+        done = make(tmp_path, "run")
+        assert done.returncode != 0 and "install a C++20 compiler" in done.stderr and "run make again" in done.stderr
+        assert "python -m pip install" in done.stdout

@@ -71,7 +71,7 @@ def test_make_run_hands_over_any_prompt_as_it_is(prompt: str, tmp_path: Path) ->
     program.parent.mkdir()
     program.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done\n', encoding="utf-8")
     program.chmod(0o755)
-    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for file in ("Makefile", "pyproject.toml", "constraints.txt", "CMakeLists.txt"):
         (tmp_path / file).write_bytes((ROOT / file).read_bytes())
     (tmp_path / "bin" / "python").touch()
     (tmp_path / ".stamp-run").touch()
@@ -86,6 +86,13 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_installed_size_is_the_measured_one() -> None:
+    result = json.loads((ROOT / "results" / "prove" / "wheel.json").read_text(encoding="utf-8"))
+    (figures,) = result["figures"].values()
+    (stated,) = re.findall(r"installs about (\d+) MB", README)
+    assert abs(int(stated) - figures["installed_bytes"] / 1e6) < 10
 
 
 def test_the_layout_names_every_folder() -> None:

@@ -46,7 +46,7 @@ def run_import(code: str, *args: str) -> str:
 def test_no_module_outside_the_torch_rooms_loads_torch() -> None:
     names = [name for name in map(module_name, python_files(SOURCE)) if not name.startswith(TORCH_ROOMS)]
     names = [name for name in names if not name.endswith("__main__")]
-    assert len(names) > 20
+    assert {"headrace.cli.run", "headrace.engine.engine", "headrace.backends.native.executor"} <= set(names)
     assert run_import(IMPORT_ALL, *names) == "", "the first module after whose import torch was loaded"
 
 
@@ -62,7 +62,8 @@ def test_command_line_help_loads_neither_numpy_nor_torch() -> None:
 
 
 def test_files_are_short() -> None:
-    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files(*FOLDERS)}
+    paths = [*python_files(*FOLDERS), *SOURCE.glob("backends/native/cpp/*")]
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
     too_long = {path: lines for path, lines in lengths.items() if lines >= MAX_FILE_LINES}
     assert not too_long
 

@@ -13,8 +13,8 @@ from headrace.spec.model import ModelSpec
 from headrace.spec.options import EngineOptions
 
 _NO_KERNELS = (
-    "The native kernels were not built, for want of a C++20 compiler; install g++ and reinstall headrace, "
-    "or use the reference backend: pip install 'headrace[torch]'."
+    "The native kernels were not built, for want of a C++20 compiler or of Python's headers; install both "
+    "(g++, python3-dev) and reinstall headrace, or use the reference backend: pip install 'headrace[torch]'."
 )
 _NO_TORCH = "The reference backend needs torch; install it with: pip install 'headrace[torch]'."
 
