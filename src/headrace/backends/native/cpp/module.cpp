@@ -9,6 +9,10 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(HEADRACE_X86)
+#include <cpuid.h>
+#endif
+
 #include "choose.h"
 #include "model.h"
 
@@ -24,12 +28,20 @@ using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::
 using State = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
+#if defined(HEADRACE_X86)
+// F16C, for which not every compiler's __builtin_cpu_supports has a name.
+bool converts_halves() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 // Instruction sets that this machine runs, best first.
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> found;
 #if defined(HEADRACE_X86)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves();
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512vnni");
