@@ -116,15 +116,23 @@ def _byte_level(fields: _Fields) -> Core:
             f"{fields.file.path.name} sets tokenizer.ggml.pre to {fields.pre!r}, which is unknown; give a model"
             " folder with tokenizer.json."
         )
-    merges = [_pair(merge) for merge in fields.file.need("tokenizer.ggml.merges")]
-    vocabulary = fields.vocabulary()
-    known = vocabulary.__contains__
-    usable = [(left, right) for left, right in merges if known(left) and known(right) and known(left + right)]
-    core = Core(models.BPE(vocabulary, usable, ignore_merges=fields.pre in _IGNORE_MERGES))
+    core = Core(_byte_pairs(fields))
     splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in _SPLITS[fields.pre]]
     core.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(False, use_regex=False)])
     core.decoder = decoders.ByteLevel()
     return core
+
+
+def _byte_pairs(fields: _Fields) -> models.BPE:
+    """Merges of tokens that the vocabulary lacks are dropped; few files have any, and looking takes time."""
+    merges = [_pair(merge) for merge in fields.file.need("tokenizer.ggml.merges")]
+    vocabulary, whole = fields.vocabulary(), fields.pre in _IGNORE_MERGES
+    try:
+        return models.BPE(vocabulary, merges, ignore_merges=whole)
+    except Exception:  # the library raises bare Exception
+        known = vocabulary.__contains__
+        usable = [(left, right) for left, right in merges if known(left) and known(right) and known(left + right)]
+        return models.BPE(vocabulary, usable, ignore_merges=whole)
 
 
 def _pair(merge: str) -> tuple[str, str]:
