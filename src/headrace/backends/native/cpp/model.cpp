@@ -90,11 +90,13 @@ void Model::begin(std::vector<int32_t> tokens, const std::vector<std::pair<int, 
 
 void Model::run(int start, int stop) {
   using Clock = std::chrono::steady_clock;
+  const uint32_t phase = phase_;
+  phase_ += (stop - start) * PHASES;
   pool_.run([&](int member, Team& team) {
     Runner runner(*this, member, team);
     for (int i = start; i < stop; ++i) {
       const auto began = Clock::now();
-      std::visit(runner, operations_[i]);
+      runner.run(operations_[i], phase + (i - start) * PHASES);
       if (member == 0) nanoseconds_[i] += std::chrono::nanoseconds(Clock::now() - began).count();
     }
   });

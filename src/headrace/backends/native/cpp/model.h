@@ -150,6 +150,7 @@ class Model {
   std::vector<LayerState> states_;
   std::vector<Operation> operations_;
   std::vector<int64_t> nanoseconds_;
+  uint32_t phase_ = 1;  // of the next operation
   Step step_;
 
   std::vector<std::vector<float>> buffers_;

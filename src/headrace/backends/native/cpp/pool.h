@@ -1,59 +1,79 @@
-// A small team of threads that run one function together and meet at barriers.
+// A small team of threads that work through the same operations and share the pieces of each.
+//
+// Nobody waits for a member, only for pieces that a member has taken: one that lost its core to another process
+// misses some work, and the others do it. Barriers that wait for every member would stand still for whole time
+// slices, hundreds of times a step.
 #pragma once
 
 #include <atomic>
 #include <functional>
-#include <memory>
 #include <thread>
 #include <vector>
 
 namespace headrace {
 
-// Members meet and share out work here. A member that waits spins for some microseconds, then sleeps, so that a
-// machine shared with others costs a fair share of speed and no more.
+// Work comes in phases with rising numbers. All members name the same phases in the same order; a phase ends when
+// all its pieces are done.
 class Team {
  public:
   explicit Team(int members) : members_(members) {}
 
   int members() const { return members_; }
 
-  // Returns when all members have called it. The work counter starts again at 0.
-  void meet() {
-    if (members_ == 1) {
-      next_.store(0, std::memory_order_relaxed);
-      return;
-    }
-    const unsigned epoch = epoch_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == members_ - 1) {
-      arrived_.store(0, std::memory_order_relaxed);
-      next_.store(0, std::memory_order_relaxed);
-      epoch_.store(epoch + 1, std::memory_order_release);
-      epoch_.notify_all();
-      return;
-    }
-    wait(epoch_, epoch);
-  }
+  // Whether a phase at or after `phase` has begun.
+  bool reached(uint32_t phase) const { return before_or_at(phase, phase_of(state_.load(std::memory_order_acquire))); }
 
-  // Calls work(from, to) for pieces of [0, count) of `size`, shared with the members that call it too.
+  // Calls work(from, to) for pieces of [0, count) that nobody else takes; returns when all of them are done.
   template <class Work>
-  void share(int count, int size, Work&& work) {
-    if (members_ == 1) {
-      if (count) work(0, count);
-      return;
+  void share(uint32_t phase, int count, int size, Work&& work) {
+    if (count <= 0) return;
+    if (size * MOST_PIECES < count) size = count / MOST_PIECES + 1;
+    const uint32_t pieces = (count + size - 1) / size;
+    open(phase);
+    for (uint32_t piece; take(phase, pieces, piece);) {
+      const int from = static_cast<int>(piece) * size;
+      work(from, from + size < count ? from + size : count);
+      if (done_of(state_.fetch_add(ONE_DONE, std::memory_order_acq_rel)) + 1 == pieces) state_.notify_all();
     }
-    for (int at; (at = next_.fetch_add(size, std::memory_order_relaxed)) < count;)
-      work(at, at + size < count ? at + size : count);
+    wait(state_, [&](uint64_t state) { return phase_of(state) != phase || done_of(state) == pieces; });
   }
 
-  static void wait(const std::atomic<unsigned>& value, unsigned old) {
+  // Spins for some microseconds, then sleeps, until ready(value).
+  template <class T, class Ready>
+  static void wait(const std::atomic<T>& value, Ready&& ready) {
     for (int spin = 0; spin < 4000; ++spin) {
-      if (value.load(std::memory_order_acquire) != old) return;
+      if (ready(value.load(std::memory_order_acquire))) return;
       relax();
     }
-    value.wait(old, std::memory_order_acquire);
+    for (T seen; !ready(seen = value.load(std::memory_order_acquire));) value.wait(seen, std::memory_order_acquire);
   }
 
  private:
+  // A state is the phase (32 bits), how many of its pieces were taken (16), and how many are done (16).
+  static constexpr int MOST_PIECES = 0xfff0;
+  static constexpr uint64_t ONE_TAKEN = 1 << 16, ONE_DONE = 1;
+  static uint32_t phase_of(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
+  static uint32_t taken_of(uint64_t state) { return state >> 16 & 0xffff; }
+  static uint32_t done_of(uint64_t state) { return state & 0xffff; }
+  static bool before_or_at(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) >= 0; }  // numbers wrap
+
+  // The caller has seen the phase before this one end.
+  void open(uint32_t phase) {
+    uint64_t state = state_.load(std::memory_order_acquire);
+    while (!before_or_at(phase, phase_of(state)) &&
+           !state_.compare_exchange_weak(state, static_cast<uint64_t>(phase) << 32, std::memory_order_acq_rel)) {
+    }
+  }
+
+  bool take(uint32_t phase, uint32_t pieces, uint32_t& piece) {
+    uint64_t state = state_.load(std::memory_order_acquire);
+    while (phase_of(state) == phase && taken_of(state) < pieces) {
+      piece = taken_of(state);
+      if (state_.compare_exchange_weak(state, state + ONE_TAKEN, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
   static void relax() {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -63,9 +83,7 @@ class Team {
   }
 
   const int members_;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<unsigned> epoch_{0};
-  alignas(64) std::atomic<int> next_{0};
+  alignas(64) std::atomic<uint64_t> state_{0};
 };
 
 // Threads that live as long as the pool; the caller of run() is the first member.
@@ -76,39 +94,46 @@ class Pool {
   }
 
   ~Pool() {
-    job_ = nullptr;
+    ending_ = true;
     begin();
     for (auto& thread : threads_) thread.join();
   }
 
-  // job(member, team) on every member; returns when all are done. The job must not throw.
+  // job(member, team) on the caller and on whoever comes in time; returns when all of these have left it.
+  // The job must not throw.
   void run(std::function<void(int, Team&)> job) {
     job_ = std::move(job);
+    open_ = true;
     begin();
     job_(0, team_);
-    team_.meet();
+    open_ = false;
+    Team::wait(inside_, [](int inside) { return inside == 0; });
   }
 
   int members() const { return team_.members(); }
 
  private:
   void begin() {
-    started_.fetch_add(1, std::memory_order_release);
+    started_.fetch_add(1);
     started_.notify_all();
   }
 
   void loop(int member) {
-    for (unsigned seen = 0;; ++seen) {
-      Team::wait(started_, seen);
-      if (!job_) return;
-      job_(member, team_);
-      team_.meet();
+    for (unsigned seen = 0;;) {
+      Team::wait(started_, [&](unsigned started) { return started != seen; });
+      seen = started_.load();
+      if (ending_) return;
+      inside_.fetch_add(1);
+      if (open_) job_(member, team_);
+      if (inside_.fetch_sub(1) == 1) inside_.notify_all();
     }
   }
 
   Team team_;
   std::function<void(int, Team&)> job_;
+  std::atomic<bool> open_{false}, ending_{false};
   alignas(64) std::atomic<unsigned> started_{0};
+  alignas(64) std::atomic<int> inside_{0};
   std::vector<std::thread> threads_;
 };
 

@@ -50,8 +50,7 @@ Rows Runner::prepare(const float* from, size_t stride, int inputs, int count, co
   if (few) {
     some(0, count);
   } else {
-    team_.share(count, 4, some);
-    team_.meet();
+    share(count, 4, some);
   }
   return rows;
 }
@@ -61,7 +60,7 @@ Rows Runner::prepare(const float* from, size_t stride, int inputs, int count, co
 void Runner::operator()(const Embed& op) {
   const Step& step = m_.step_;
   const int width = m_.widths_[op.out];
-  team_.share(count(), 4, [&](int first, int last) {
+  share(count(), 4, [&](int first, int last) {
     for (int i = first; i < last; ++i) {
       float* x = row(op.out, i);
       decode_row(m_.weights_[op.table], step.tokens[i], x);
@@ -73,24 +72,21 @@ void Runner::operator()(const Embed& op) {
       }
     }
   });
-  team_.meet();
 }
 
 void Runner::operator()(const Normalise& op) {
-  team_.share(count(), 4, [&](int first, int last) {
+  share(count(), 4, [&](int first, int last) {
     for (int i = first; i < last; ++i) k_.normalise(op.norm, row(op.x, i), row(op.out, i));
   });
-  team_.meet();
 }
 
 void Runner::operator()(const Add& op) {
   const int width = m_.widths_[op.out];
-  team_.share(count(), 4, [&](int first, int last) {
+  share(count(), 4, [&](int first, int last) {
     const float *x = row(op.x, first), *y = row(op.y, first);
     float* out = row(op.out, first);
     for (size_t i = 0; i < size_t(last - first) * width; ++i) out[i] = x[i] + y[i];
   });
-  team_.meet();
 }
 
 // ---- products ----
@@ -101,7 +97,6 @@ void Runner::operator()(const Linear& op) {
                                     [&](const Product& p) { return m_.weights_[p.weight].quantised(); });
   const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], first.inputs, count(), op.norm, op.planes, quantise);
   products(op, x);
-  team_.meet();
 }
 
 // The panels of all products in a row; those of an activated pair lie side by side.
@@ -112,7 +107,7 @@ void Runner::products(const Linear& op, const Rows& x) {
     panels += m_.weights_[product.weight].panels();
     if (joined) break;
   }
-  team_.share(panels, piece(panels, team_.members()), [&](int from, int to) {
+  share(panels, piece(panels, team_.members()), [&](int from, int to) {
     int base = 0;
     for (size_t i = 0; i < op.products.size() && from < to; ++i) {
       const Matrix& w = m_.weights_[op.products[i].weight];
@@ -159,9 +154,7 @@ void Runner::finish_piece(const Linear& op, int number, int from, int to) {
 
 void Runner::operator()(const Attend& op) {
   store_states(op);
-  team_.meet();
   attend_tiles(op);
-  team_.meet();
 }
 
 void Runner::store_states(const Attend& op) {
@@ -175,7 +168,7 @@ void Runner::store_states(const Attend& op) {
       k_.rotate(x, heads, a.dim, op.rope.half, op.rope.cos + at, op.rope.sin + at);
     }
   };
-  team_.share(count(), 8, [&](int first, int last) {
+  share(count(), 8, [&](int first, int last) {
     for (int token = first; token < last; ++token) {
       const int position = step.positions[token];
       place(op.q, token, a.heads, op.q_norm);
@@ -189,7 +182,7 @@ void Runner::store_states(const Attend& op) {
 void Runner::attend_tiles(const Attend& op) {
   const Step& step = m_.step_;
   const Attention& a = op.attention;
-  team_.share(static_cast<int>(step.tiles.size()) * a.kv_heads, 1, [&](int first, int last) {
+  share(static_cast<int>(step.tiles.size()) * a.kv_heads, 1, [&](int first, int last) {
     for (int job = first; job < last; ++job) {
       const auto [r, start] = step.tiles[job / a.kv_heads];
       const Row& span = step.rows[r];
@@ -212,8 +205,7 @@ void Runner::attend_tiles(const Attend& op) {
 void Runner::operator()(const Route& op) {
   const Matrix& w = m_.weights_[op.weight];
   const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], w.inputs, count(), Norm{}, 2, w.quantised());
-  team_.meet();
-  team_.share(count(), 1, [&](int first, int last) {
+  share(count(), 1, [&](int first, int last) {
     std::vector<float> odds(w.panels() * PANEL);
     std::vector<int> order(op.experts);
     for (int i = first; i < last; ++i) {
@@ -226,7 +218,6 @@ void Runner::operator()(const Route& op) {
       choose_experts(odds.data(), op, order.data(), row(op.out, i));
     }
   });
-  team_.meet();
 }
 
 void Runner::operator()(const Experts& op) {
@@ -239,7 +230,7 @@ void Runner::operator()(const Experts& op) {
     if (!slots.empty()) expert_rows(op, static_cast<int>(expert), slots);
   }
   const int width = m_.widths_[op.out];
-  team_.share(count(), 1, [&](int first, int last) {
+  share(count(), 1, [&](int first, int last) {
     for (int i = first; i < last; ++i) {
       float* out = row(op.out, i);
       const float* share = row(op.routes, i) + op.top_k;
@@ -249,7 +240,6 @@ void Runner::operator()(const Experts& op) {
       }
     }
   });
-  team_.meet();
 }
 
 // All slots (token * top_k + rank) of one expert through its three matrices.
@@ -259,57 +249,50 @@ void Runner::expert_rows(const Experts& op, int expert, const std::vector<int>& 
   const bool quantise =
       m_.weights_[op.gate[expert]].quantised() || (!op.up.empty() && m_.weights_[op.up[expert]].quantised());
   const Rows x = rows_of(shared, hidden, op.planes);
-  team_.share(rows, 1, [&](int first, int last) {
+  share(rows, 1, [&](int first, int last) {
     for (int i = first; i < last; ++i)
       prepare_row(x, i, row(op.x, slots[i] / op.top_k), Norm{}, quantise, shared);
   });
-  team_.meet();
   float *middle = m_.expert_middle_.data(), *up = m_.expert_up_.data();
   expert_product(op.gate[expert], x, rows, middle, op.width);
-  team_.meet();
   if (!op.up.empty()) {
     expert_product(op.up[expert], x, rows, up, op.width);
-    team_.meet();
   }
   const Matrix& down = m_.weights_[op.down[expert]];
   const Rows y = rows_of(shared, op.width, op.planes);
-  team_.share(rows, 1, [&](int first, int last) {
+  share(rows, 1, [&](int first, int last) {
     for (int i = first; i < last; ++i) {
       float* line = middle + size_t(i) * op.width;
       k_.activate(op.activation, line, op.up.empty() ? nullptr : up + size_t(i) * op.width, line, op.width);
       prepare_row(y, i, line, Norm{}, down.quantised(), shared);
     }
   });
-  team_.meet();
   const int width = m_.widths_[op.out];
   float* out = m_.expert_down_.data();
   expert_product(op.down[expert], y, rows, out, width);
-  team_.meet();
-  team_.share(rows, 1, [&](int first, int last) {
+  share(rows, 1, [&](int first, int last) {
     for (int i = first; i < last; ++i)
       std::copy_n(out + size_t(i) * width, width, m_.expert_out_.data() + size_t(slots[i]) * width);
   });
-  team_.meet();
 }
 
 void Runner::expert_product(int weight, const Rows& x, int rows, float* out, size_t stride) {
   const Matrix& w = m_.weights_[weight];
-  team_.share(w.panels(), piece(w.panels(), team_.members()),
+  share(w.panels(), piece(w.panels(), team_.members()),
               [&](int from, int to) { k_.multiply(w, x, rows, from, to, out, stride); });
 }
 
 // ---- logits ----
 
 void Runner::operator()(const Keep& op) {
-  // One member moves the rows: each goes to a place before or at its own.
-  if (member_ == 0) {
+  // One piece: each row goes to a place before or at its own.
+  share(1, 1, [&](int, int) {
     Step& step = m_.step_;
     const int width = m_.widths_[op.x];
     for (size_t i = 0; i < step.kept.size(); ++i)
       std::memmove(row(op.x, static_cast<int>(i)), row(op.x, step.kept[i]), width * sizeof(float));
     step.count = static_cast<int>(step.kept.size());
-  }
-  team_.meet();
+  });
 }
 
 void Runner::operator()(const Head& op) {
@@ -317,7 +300,7 @@ void Runner::operator()(const Head& op) {
   const size_t vocab = w.outputs;
   const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], w.inputs, count(), Norm{}, op.planes, w.quantised());
   if (count())
-    team_.share(w.panels(), piece(w.panels(), team_.members()), [&](int from, int to) {
+    share(w.panels(), piece(w.panels(), team_.members()), [&](int from, int to) {
       k_.multiply(w, x, count(), from, to, m_.logits_, vocab);
       const size_t begin = size_t(from) * PANEL, end = std::min<size_t>(size_t(to) * PANEL, vocab);
       for (int i = 0; i < count(); ++i) {
@@ -327,7 +310,6 @@ void Runner::operator()(const Head& op) {
         if (op.scale != 1 || op.softcap != 0) k_.soften(logits + begin, end - begin, op.scale, op.softcap);
       }
     });
-  team_.meet();
 }
 
 }  // namespace headrace

@@ -1,4 +1,4 @@
-// One member's share of each operation. Every member runs the same operations; each leaves them through meet().
+// One member's share of each operation. Every member runs the same operations and names the same phases.
 #pragma once
 
 #include <algorithm>
@@ -7,12 +7,22 @@
 
 namespace headrace {
 
-// So few rows are prepared by every member for itself: that is quicker than meeting.
+// So few rows are prepared by every member for itself: that is quicker than sharing them.
 constexpr int FEW_ROWS = 4;
+
+// Numbers that an operation may take: five for each of several hundred experts.
+constexpr uint32_t PHASES = 1 << 12;
 
 class Runner {
  public:
   Runner(Model& model, int member, Team& team) : m_(model), k_(model.kernels_), member_(member), team_(team) {}
+
+  // Runs an operation whose phases are numbered from `phase` on, unless the others have finished it.
+  void run(const Operation& operation, uint32_t phase) {
+    if (team_.reached(phase + PHASES)) return;
+    phase_ = phase;
+    std::visit(*this, operation);
+  }
 
   void operator()(const Embed& op);
   void operator()(const Normalise& op);
@@ -25,6 +35,12 @@ class Runner {
   void operator()(const Head& op);
 
  private:
+  // The next phase: pieces of [0, count), shared with the other members.
+  template <class Work>
+  void share(int count, int size, Work&& work) {
+    team_.share(phase_++, count, size, std::forward<Work>(work));
+  }
+
   float* row(int buffer, int index) { return m_.buffers_[buffer].data() + size_t(index) * m_.widths_[buffer]; }
   int count() const { return m_.step_.count; }
 
@@ -45,6 +61,7 @@ class Runner {
   const Kernels& k_;
   const int member_;
   Team& team_;
+  uint32_t phase_ = 0;
 };
 
 }  // namespace headrace
