@@ -12,7 +12,7 @@ KERNELS := CMakeLists.txt $(wildcard src/headrace/backends/native/cpp/*)
 BUILT := $(BIN)/python -c 'import headrace.backends.native._kernels' 2>/dev/null || { \
   echo "The kernels could not be built; install a C++20 compiler and Python's headers (g++, python3-dev) and run make again." >&2; exit 1; }
 
-.PHONY: run test lint check prove bench clean
+.PHONY: run test lint check prove sanitize bench clean
 
 run: export HEADRACE_PROMPT = $(value PROMPT)
 run: $(VENV)/.stamp-run
@@ -32,6 +32,18 @@ check: $(VENV)/.stamp-test
 
 prove: $(VENV)/.stamp-test
 	@$(BIN)/python tests/prove.py $(ARGS)
+
+# Needs g++, whose sanitizer runtime has to be loaded before Python; Python's own memory is not searched for leaks.
+SANITIZED := build/sanitize
+sanitize: $(VENV)/.stamp-test
+	@$(INSTALL) cmake ninja nanobind
+	@export PATH="$(abspath $(BIN)):$$PATH" CXX=g++; \
+	  cmake -S . -B $(SANITIZED) -G Ninja -DHEADRACE_SANITIZE=ON -DPython_EXECUTABLE="$(abspath $(BIN))/python" >/dev/null && \
+	  cmake --build $(SANITIZED)
+	@rm -rf $(SANITIZED)/src && cp -r src $(SANITIZED)/ && cp $(SANITIZED)/_kernels*.so $(SANITIZED)/src/headrace/backends/native/
+	@LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -o pythonpath="$(SANITIZED)/src tests" tests/backends/native $(ARGS)
 
 bench: $(VENV)/.stamp-run
 	@$(BIN)/headrace bench --output benchmarks/results/offline.json $(ARGS)
