@@ -41,7 +41,9 @@ sanitize: $(VENV)/.stamp-test
 	  cmake -S . -B $(SANITIZED) -G Ninja -DHEADRACE_SANITIZE=ON -DPython_EXECUTABLE="$(abspath $(BIN))/python" >/dev/null && \
 	  cmake --build $(SANITIZED)
 	@rm -rf $(SANITIZED)/src && cp -r src $(SANITIZED)/ && cp $(SANITIZED)/_kernels*.so $(SANITIZED)/src/headrace/backends/native/
-	@LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+	@# The installed package steps aside for the one in build/sanitize when its own build folder is named so.
+	@SKBUILD_EDITABLE_SKIP="$$(printf '%s:' "$$PWD"/build/cp*)" \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -o pythonpath="$(SANITIZED)/src tests" tests/backends/native $(ARGS)
 
