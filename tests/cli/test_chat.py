@@ -23,7 +23,7 @@ GREEDY = Sampling(temperature=0)
 
 @pytest.fixture(scope="module")
 def engine(smollm2: Path) -> Iterator[Engine]:
-    with Engine.load(smollm2, EngineOptions(threads=1, state_memory=24)) as engine:
+    with Engine.load(smollm2, EngineOptions(threads=1, state_memory=24, context=512)) as engine:
         yield engine
 
 

@@ -78,7 +78,7 @@ def batch(step: int, *rows: tuple[int, int, int]) -> Batch:
 
 def event(step: int, pages: int, *rows: tuple[int, str, int], at: float = 0.0) -> StepEvent:
     tokens = [sum(n for _, phase, n in rows if (phase == "decode") == decode) for decode in (True, False)]
-    return StepEvent(step, 0, tokens[0], tokens[1], 0, 0, 1, 0, pages, 0, 9, 0, 0, 0, 0, 0, 0, 0, at, rows)
+    return StepEvent(step, 0, tokens[0], tokens[1], 0, 0, 1, 0, pages, 0, 9, 0, 0, 0, 0, 0, 0, 0, at=at, sequences=rows)
 
 
 def test_watch_finds_gaps_repeats_and_rows_of_the_dead() -> None:
