@@ -39,9 +39,9 @@ SEPARATE, ACTIVATED, ADDED = range(3)
 class Builder:
     """Adds a program's operations to a native model.
 
-    `model`: a `_kernels.Model`. `planes`: int8 planes of the activations that meet quantised weights. `positions`: rows of
-    the rotary tables. `ends[i]`: how many operations of the program are done after native operation i;
-    `kinds[i]`: what it is in a profile.
+    `model`: a `_kernels.Model`. `planes`: int8 planes of the activations that meet quantised weights.
+    `positions`: rows of the rotary tables. `ends[i]`: how many operations of the program are done after native
+    operation i; `kinds[i]`: what it is in a profile.
     """
 
     def __init__(
