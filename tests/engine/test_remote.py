@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the reference backend needs torch")
-pytest.importorskip("transformers", reason="the tiny twin is written with transformers")
+pytest.importorskip("torch", reason="the tiny twin is written with transformers and torch")
+pytest.importorskip("transformers", reason="the tiny twin is written with transformers and torch")
 
 from headrace.engine.engine import Engine
 from headrace.engine.remote import RemoteEngine

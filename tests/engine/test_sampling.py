@@ -69,7 +69,9 @@ def test_noise_of_neighbouring_positions_does_not_overlap() -> None:
 def test_noise_of_some_tokens_is_that_of_all(ids: list[int], position: int, seed: int) -> None:
     key = NoiseKey(seed, (0, 3, 1))
     chosen = np.array(ids)
-    assert np.array_equal(noise_of(key.words(), position, chosen, 100), noise_of(key.words(), position, np.arange(100), 100)[chosen])
+    assert np.array_equal(
+        noise_of(key.words(), position, chosen, 100), noise_of(key.words(), position, np.arange(100), 100)[chosen]
+    )
 
 
 def test_noise_is_finite_at_both_ends() -> None:

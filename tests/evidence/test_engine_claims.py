@@ -7,8 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("torch", reason="the reference backend needs torch")
-
 from headrace.evidence import workload
 from headrace.evidence.claims import flover, procbench, sarathi
 from headrace.evidence.intervals import bootstrap, ratio_interval
