@@ -57,6 +57,7 @@ def bench(
     check_output(output)
     levels = whole_numbers(concurrency)
     if profile:
+        check_profile(url, options)
         lengths = whole_numbers(prompt_tokens)[0], whole_numbers(new_tokens)[0]
         result = profiled(model, options, *lengths, seed, quiet=json)
     elif url is None:
@@ -107,6 +108,15 @@ def offline(
             results.append(measure(engine, Load(level, prompt, new, repeats, seed)))
         about = {"model": engine.model_name, "guarantees": asdict(engine.guarantees), "options": asdict(options)}
         return {"kind": "offline", **about, "results": results}
+
+
+def check_profile(url: str | None, options: EngineOptions) -> None:
+    if url is not None:
+        raise InvalidRequest("--profile looks into an engine of its own; leave out --url.", "profile")
+    if options.backend == "reference":
+        raise InvalidRequest(
+            "--profile needs kernels that measure themselves; leave out --backend reference.", "profile"
+        )
 
 
 def profiled(model: str, options: EngineOptions, words: int, new: int, seed: int, quiet: bool) -> dict[str, Any]:

@@ -20,6 +20,10 @@ SETTINGS = {
     "hot": Sampling(temperature=7.0),
     "cold": Sampling(temperature=1e-3),
     "coldest": Sampling(temperature=1e-38),
+    "colder than fp32 can say": Sampling(temperature=1e-46),
+    "and min-p": Sampling(temperature=1e-46, min_p=0.05),
+    "and top-p": Sampling(temperature=1e-46, top_p=0.5),
+    "and top-k": Sampling(temperature=1e-46, top_k=3),
     "top-k": Sampling(temperature=0.9, top_k=40),
     "top-k beyond the vocabulary": Sampling(temperature=0.9, top_k=10**6),
     "top-p": Sampling(temperature=0.8, top_p=0.9),
@@ -59,3 +63,9 @@ def test_every_instruction_set_draws_the_same() -> None:
         for isa in instruction_sets()
     ]
     assert all(drawn == draws[0] for drawn in draws)
+
+
+def test_logits_that_are_no_numbers_fail_the_request_alone() -> None:
+    logits = np.full(64, np.nan, np.float32)
+    with pytest.raises(ValueError, match="not finite"):
+        executor("portable").choose(logits, Sampling(), (1, 2), 3)

@@ -65,7 +65,7 @@ class Done:
 class NativeExecutor:
     """Runs batches of one model on the CPU.
 
-    Raises PlanRejected when the ledger has no room, before memory is taken; InvalidRequest from `submit`
+    Raises PlanRejected when the ledger has no room, before that memory is taken; InvalidRequest from `submit`
     for a batch outside the limits. `isa`: an instruction set of `instruction_sets()`; by default the best.
     """
 
@@ -92,6 +92,7 @@ class NativeExecutor:
 
     def _load(self, store: WeightStore, threads: int) -> None:
         limits, program, longest = self.limits, self._program, min(self.limits.pages) * PAGE_TOKENS
+        self._reserve(self._plan(longest))
         self._weights = load_weights(store, program.operations, self.numerics.weights, self._ledger)
         widths = buffer_widths(program)
         model = _kernels.Model(
@@ -99,23 +100,29 @@ class NativeExecutor:
         )
         builder = Builder(model, program, self._weights, self.numerics.planes, longest)
         builder.build()
-        tables = table_bytes(distinct_ropes(program.operations), longest)
-        self._reserve(model.workspace_bytes() + tables)
-        self._logits = np.zeros((limits.logits, spec_vocab(self.spec)), np.float32)
+        self._reserve([("workspace", "activations", model.workspace_bytes())])
+        self._logits = np.zeros((limits.logits, logit_count(self.spec)), np.float32)
         self._state = self._make_state(model)
         model.prepare(self._logits)
         self._ends, self._kinds, self._x = tuple(builder.ends), tuple(builder.kinds), list(widths).index("x")
         self._model: _kernels.Model | None = model
 
-    def _reserve(self, workspace: int) -> None:
+    def _plan(self, longest: int) -> list[tuple[Tag, str, int]]:
+        """What can be told before any weight is read: nearly everything."""
         state = state_bytes(self.spec, self.limits, self.numerics.state_bytes)
-        logits = 4 * self.limits.logits * spec_vocab(self.spec)
-        wanted: list[tuple[Tag, str, int]] = [("workspace", "activations", workspace + logits)]
-        wanted += [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
+        tables = table_bytes(distinct_ropes(self._program.operations), longest)
+        wanted: list[tuple[Tag, str, int]] = [
+            ("workspace", "logits", 4 * self.limits.logits * logit_count(self.spec)),
+            ("workspace", "rotary tables", tables),
+        ]
+        return wanted + [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
+
+    def _reserve(self, wanted: list[tuple[Tag, str, int]]) -> None:
+        state = sum(state_bytes(self.spec, self.limits, self.numerics.state_bytes))
 
         def nearest(excess: int) -> str:
-            if excess < sum(state):
-                fits = (sum(state) - excess) // 2**20
+            if excess < state:
+                fits = (state - excess) // 2**20
                 return f"lower --state-memory to {fits}, or raise --memory" if fits else "raise --memory"
             return "raise --memory or choose a smaller model"
 
@@ -199,6 +206,7 @@ class NativeExecutor:
             self._store.release(self._program.operations)
         self._model = None
         self._state = []
+        self.__dict__.pop("_logits", None)
         weights: NativeWeights | None = self.__dict__.pop("_weights", None)
         if weights is not None:
             weights.release()
@@ -239,7 +247,7 @@ def state_bytes(spec: ModelSpec, limits: Limits, value_bytes: int) -> tuple[int,
     )
 
 
-def spec_vocab(spec: ModelSpec) -> int:
+def logit_count(spec: ModelSpec) -> int:
     """Logits a row; an encoder has none."""
     return spec.vocab if spec.causal else 0
 

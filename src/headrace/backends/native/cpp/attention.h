@@ -2,7 +2,7 @@
 //
 // A score is one chain over the values of a head, a sum of weights one chain of blocks for each of 16 lanes,
 // from the query's first visible block on, and an output value one chain over the positions that the query sees.
-// What a query does not see is never multiplied: it may be anything.
+// A key or value that a query does not see enters no sum: it may be anything.
 #pragma once
 
 #include <algorithm>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <vector>
 
 namespace headrace {
@@ -33,10 +34,10 @@ float greatest(const float* x, size_t n) {
 struct Row {
   const float* logits;
   size_t vocab;
-  float best, temperature;
+  double best, temperature;
   std::vector<float> odds;  // exp(scaled), to fp32 precision
 
-  double scaled(int id) const { return (static_cast<double>(logits[id]) - best) / temperature; }
+  double scaled(int id) const { return (logits[id] - best) / temperature; }
   bool before(int a, int b) const { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); }
 };
 
@@ -120,7 +121,7 @@ int choose_among_all(const Row& row, const Choice& choice) {
     philox(choice.key, id / 4, choice.position, out);
     return out[id % 4];
   };
-  const size_t top = std::find(row.logits, row.logits + row.vocab, row.best) - row.logits;
+  const size_t top = std::find(row.logits, row.logits + row.vocab, static_cast<float>(row.best)) - row.logits;
   size_t winner = top;
   double score = gumbel(word(top)), bound = std::exp(-score) * 1.001;
   for (size_t block = 0; block * 4 < row.vocab; ++block) {
@@ -158,8 +159,11 @@ void philox(const uint64_t key[2], uint64_t block, uint64_t position, uint64_t o
 
 int choose(const Kernels& kernels, const float* logits, size_t vocab, const Choice& choice) {
   const float best = greatest(logits, vocab);
+  if (!std::isfinite(best)) throw std::domain_error("the model's logits are not finite");
+  // Below the least temperature of odds only the best are left, as in double precision.
+  const float temperature = std::max(static_cast<float>(choice.temperature), 1e-30f);
   Row row{logits, vocab, best, choice.temperature, std::vector<float>(vocab)};
-  kernels.exponentials(logits, vocab, best, choice.temperature, row.odds.data());
+  kernels.exponentials(logits, vocab, best, temperature, row.odds.data());
   if (!choice.top_k && choice.top_p >= 1 && choice.min_p <= 0) return choose_among_all(row, choice);
   int winner = -1;
   double score = 0;

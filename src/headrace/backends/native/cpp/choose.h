@@ -9,7 +9,7 @@
 namespace headrace {
 
 struct Choice {
-  float temperature;
+  double temperature;
   int top_k;     // 0: all
   double top_p;  // 1: all
   double min_p;  // 0: all
@@ -18,6 +18,7 @@ struct Choice {
 };
 
 // The candidate with the greatest logit / temperature + Gumbel noise; equal ones rank by place.
+// Throws std::domain_error where the greatest logit is not finite.
 int choose(const Kernels& kernels, const float* logits, size_t vocab, const Choice& choice);
 
 // Four random words of numpy's Philox 4x64-10, for tokens 4 * block to 4 * block + 3.

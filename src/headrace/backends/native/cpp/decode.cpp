@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -75,10 +74,11 @@ void decode_row(const Matrix& w, int output, float* out) {
   }
 }
 
-void choose_experts(float* odds, const Route& op, int* order, float* route) {
+void choose_experts(const Kernels& kernels, float* odds, const Route& op, int* order, float* route) {
   const float best = *std::max_element(odds, odds + op.experts);
+  kernels.exponentials(odds, op.experts, best, 1, odds);
   float total = 0;
-  for (int i = 0; i < op.experts; ++i) total += odds[i] = std::exp(odds[i] - best);
+  for (int i = 0; i < op.experts; ++i) total += odds[i];
   for (int i = 0; i < op.experts; ++i) odds[i] /= total;
   std::iota(order, order + op.experts, 0);
   std::stable_sort(order, order + op.experts, [&](int a, int b) { return odds[a] > odds[b]; });

@@ -9,6 +9,6 @@ namespace headrace {
 void decode_row(const Matrix& w, int output, float* out);
 
 // The op.top_k likeliest of softmax(odds), to `route`: numbers, then weights. Equal ones rank by number.
-void choose_experts(float* odds, const Route& op, int* order, float* route);
+void choose_experts(const Kernels& kernels, float* odds, const Route& op, int* order, float* route);
 
 }  // namespace headrace

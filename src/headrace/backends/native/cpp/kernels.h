@@ -49,7 +49,6 @@ struct Rows {
   int32_t* sums;     // [rows, inputs / 16]: sums of codes
 };
 
-// What happens to a value after its product: bias is added first, then the rest in the order of the fields.
 enum class Activation : int { none, silu, gelu, gelu_tanh, relu };
 
 struct Attention {
@@ -68,13 +67,13 @@ struct LayerState {
   bool wide;  // fp32
 };
 
-// Consecutive queries of one sequence. Blocks [from_block, to_block) hold every key that one of them sees.
+// Consecutive queries of one sequence, which see no key from block `to_block` on.
 struct Tile {
   int token;     // of the first query, in the flat buffers
   int queries;
   int position;  // of the first query
   int end;       // positions of the sequence that exist after this step
-  int from_block, to_block;
+  int to_block;
   const int32_t* pages;  // page of each block of the sequence
 };
 

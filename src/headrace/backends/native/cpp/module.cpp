@@ -15,6 +15,7 @@
 
 #include "choose.h"
 #include "model.h"
+#include "runner.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -131,11 +132,12 @@ void add_attend(Bound& self, const std::vector<int>& buffers, int layer, int gro
 
 void add_experts(Bound& self, int x, int planes, int routes, int out, int top_k, int width, std::vector<int> gate,
                  std::vector<int> up, std::vector<int> down, int activation) {
+  if (6 * gate.size() >= PHASES) throw std::invalid_argument("the kernels take fewer experts a layer");
   self.model.add(Experts{x, planes, routes, out, top_k, width, std::move(gate), std::move(up), std::move(down),
                          static_cast<Activation>(activation)});
 }
 
-int choose_token(Bound& self, const Floats& logits, float temperature, int top_k, double top_p, double min_p,
+int choose_token(Bound& self, const Floats& logits, double temperature, int top_k, double top_p, double min_p,
                  std::pair<uint64_t, uint64_t> key, uint64_t position) {
   const Choice choice{temperature, top_k, top_p, min_p, {key.first, key.second}, position};
   return choose(self.model.kernels(), logits.data(), logits.size(), choice);

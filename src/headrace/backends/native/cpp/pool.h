@@ -1,12 +1,13 @@
 // A small team of threads that work through the same operations and share the pieces of each.
 //
-// Nobody waits for a member, only for pieces that a member has taken: one that lost its core to another process
-// misses some work, and the others do it. Barriers that wait for every member would stand still for whole time
-// slices, hundreds of times a step.
+// Within a run nobody waits for a member, only for pieces that a member has taken: one that lost its core to another
+// process misses some work, and the others do it. Barriers that wait for every member would stand still for whole
+// time slices, hundreds of times a step; here that can happen once, at the end of a run.
 #pragma once
 
 #include <atomic>
 #include <functional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -90,7 +91,11 @@ class Team {
 class Pool {
  public:
   explicit Pool(int members) : team_(members) {
-    for (int member = 1; member < members; ++member) threads_.emplace_back([this, member] { loop(member); });
+    try {
+      for (int member = 1; member < members; ++member) threads_.emplace_back([this, member] { loop(member); });
+    } catch (const std::system_error&) {
+      // The system gives no more threads: those that are there do the work.
+    }
   }
 
   ~Pool() {
@@ -107,7 +112,8 @@ class Pool {
     begin();
     job_(0, team_);
     open_ = false;
-    Team::wait(inside_, [](int inside) { return inside == 0; });
+    // In one order with open_ for all threads: whoever comes too late finds it closed, or is seen here.
+    if (inside_.load() != 0) Team::wait(inside_, [](int inside) { return inside == 0; });
   }
 
   int members() const { return team_.members(); }

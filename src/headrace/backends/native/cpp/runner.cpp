@@ -191,7 +191,6 @@ void Runner::attend_tiles(const Attend& op) {
       tile.queries = std::min(TILE_QUERIES, span.count - start);
       tile.position = span.position + start;
       tile.end = span.position + span.count;
-      tile.from_block = a.window ? std::max(0, tile.position - a.window + 1) / PAGE : 0;
       tile.to_block = ((a.causal ? tile.position + tile.queries : tile.end) - 1) / PAGE + 1;
       tile.pages = step.table(op.group, r);
       k_.attend(a, m_.states_[op.layer], tile, job % a.kv_heads, row(op.q, 0), row(op.out, 0), m_.widths_[op.q],
@@ -215,7 +214,7 @@ void Runner::operator()(const Route& op) {
       one.scales += size_t(i) * x.inputs / SCALE_INPUTS;
       one.sums += size_t(i) * x.inputs / SUM_INPUTS;
       k_.multiply(w, one, 1, 0, w.panels(), odds.data(), odds.size());
-      choose_experts(odds.data(), op, order.data(), row(op.out, i));
+      choose_experts(k_, odds.data(), op, order.data(), row(op.out, i));
     }
   });
 }

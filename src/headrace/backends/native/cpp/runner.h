@@ -10,8 +10,8 @@ namespace headrace {
 // So few rows are prepared by every member for itself: that is quicker than sharing them.
 constexpr int FEW_ROWS = 4;
 
-// Numbers that an operation may take: five for each of several hundred experts.
-constexpr uint32_t PHASES = 1 << 12;
+// Numbers that an operation may take: six for each expert, and a few more.
+constexpr uint32_t PHASES = 1 << 14;
 
 class Runner {
  public:
