@@ -167,3 +167,18 @@ def test_limits_of_the_server_are_checked(name: str) -> None:
     with pytest.raises(InvalidRequest, match="drain-seconds"):
         ServerConfig(drain_seconds=float("nan"))
     assert ServerConfig(drain_seconds=0).drain_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--backend", "native", "--dtype", "bf16"), "--dtype is for the reference backend"),
+        (("--backend", "reference", "--activations", "int8"), "--activations is for the native backend"),
+        (("--backend", "reference", "--weights", "int4"), "--weights is for the native backend"),
+    ],
+)
+def test_an_option_of_the_other_backend_is_refused(headrace, flags: tuple[str, ...], named: str) -> None:
+    pytest.importorskip("headrace.backends.native._kernels", reason="the native kernels were not built")
+    pytest.importorskip("torch", reason="the reference backend needs torch")
+    refused = headrace("run", "hello", *flags)
+    assert refused.exit_code == 2 and named in refused.stderr

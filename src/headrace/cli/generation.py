@@ -76,12 +76,25 @@ def stop_of(max_tokens: int, text: list[str], ignore_eos: bool = False) -> Stop:
 @contextmanager
 def loaded_engine(model: str, options: EngineOptions, quiet: bool = False, remote: bool = False) -> Iterator[Surface]:
     """Pulls the model where needed, loads it, with `remote` in a process of its own, and closes it afterwards."""
+    check_backend(options)
     with progress_bars(quiet) as report:
         engine = _start_remote(model, options, report) if remote else _start(model, options, report)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def check_backend(options: EngineOptions) -> None:
+    """Raises InvalidRequest for an option that the chosen backend would drop in silence."""
+    from headrace.backends.select import choose_backend
+
+    others = {"native": ("reference", ("dtype",)), "reference": ("native", ("activations", "state_type", "weights"))}
+    other, names = others[choose_backend(options.backend)]
+    for name in names:
+        if getattr(options, name) != getattr(EngineOptions(), name):
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidRequest(f"{flag} is for the {other} backend; leave it out or add --backend {other}.", name)
 
 
 def _start(model: str, options: EngineOptions, report: Progress) -> Surface:
