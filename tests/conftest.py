@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -38,3 +39,10 @@ def smollm2() -> Path:
         return resolve(DEFAULT_MODEL)
     except HeadraceError as error:
         pytest.skip(f"{DEFAULT_MODEL} cannot be pulled here: {error}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick runs try the same cases every time; `make prove` draws new ones."""
+    if "not prove" in config.option.markexpr:
+        settings.register_profile("quick", derandomize=True)
+        settings.load_profile("quick")
