@@ -106,9 +106,12 @@ def _start(model: str, options: EngineOptions, report: Progress) -> Surface:
 def _start_remote(model: str, options: EngineOptions, report: Progress) -> Surface:
     """Loads in a thread that takes no Ctrl-C, and so does the process that it starts; this one stays free for it."""
     import multiprocessing
+    from multiprocessing import resource_tracker
 
     from headrace.engine.remote import RemoteEngine
 
+    # Its start unblocks the signals of whichever thread starts it: later, that would be the one that loads.
+    resource_tracker.ensure_running()
     loaded: Future[Surface] = Future()
 
     def load() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -54,13 +55,13 @@ def fetch_wheel(package: str, version: str, folder: Path, step: Callable[[int], 
 
 
 def _bytes_below(folder: Path) -> int:
-    """Bytes of pip's growing file: it streams to its temporary folder, then copies."""
+    """Bytes of pip's growing file: it streams to its temporary folder, then copies; folders may vanish meanwhile."""
     largest = 0
-    for file in folder.rglob("*.whl"):
-        try:
-            largest = max(largest, file.stat().st_size)
-        except OSError:
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".whl"):
+                with contextlib.suppress(OSError):
+                    largest = max(largest, os.stat(os.path.join(parent, name)).st_size)
     return largest
 
 
