@@ -28,7 +28,7 @@ class Numerics:
     """What decides the bits of a loaded model.
 
     `activations`: their bits where they meet quantised weights, in groups of 32 that share a scale; with 16 a
-    model answers as in fp32, 8 are quicker. `state`: type of keys and values. `weights`: how float weights are
+    model answers as in fp32, 8 are quicker (and only in the layers: routers and the head keep 16). `state`: type of keys and values. `weights`: how float weights are
     stored ("auto": as they are).
     """
 
@@ -49,7 +49,8 @@ class Numerics:
         """`rounded`: ggml types that no kernel reads, rounded to Q8_0 when they were loaded."""
         weights = "" if self.weights == "auto" else f"/weights-{self.weights}"
         weights += "".join(f"/{kind}-as-Q8_0" for kind in sorted(rounded))
-        return f"native/{self.activations}-g32/kv-{self.state}/blocks{PAGE_TOKENS}{weights}"
+        activations = "int16-g32" if self.activations == "int16" else "int8-g32-head-int16"
+        return f"native/{activations}/kv-{self.state}/blocks{PAGE_TOKENS}{weights}"
 
 
 @dataclass(frozen=True, slots=True)

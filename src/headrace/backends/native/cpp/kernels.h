@@ -47,6 +47,7 @@ struct Rows {
   int8_t* codes[2];  // [rows, inputs]
   float* scales;     // [rows, inputs / 32]
   int32_t* sums;     // [rows, inputs / 16]: sums of codes
+  float* totals;     // [rows, inputs / 32]: sums of codes times scale
 };
 
 enum class Activation : int { none, silu, gelu, gelu_tanh, relu };
@@ -88,10 +89,10 @@ struct Norm {
 struct Kernels {
   const char* name;
 
-  // Codes, scales and sums of rows [from, to).
+  // Codes, scales, sums and totals of rows [from, to).
   void (*quantise)(const Rows& x, int from, int to);
-  // out[row * stride + output] for rows [0, rows) and panels [from, to).
-  void (*multiply)(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride);
+  // out[row * stride + output] = or, where `add`, += products, for rows [0, rows) and panels [from, to).
+  void (*multiply)(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride, bool add);
 
   // One row; y may be x.
   void (*normalise)(const Norm& norm, const float* x, float* y);

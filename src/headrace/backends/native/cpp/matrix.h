@@ -15,43 +15,54 @@ using headrace::SUM_INPUTS;
 
 // ---- activations ----
 
-inline float amax32(const float* x) {
-  return max_lanes(max(abs(load(x)), abs(load(x + LANES))));
-}
-
 // Codes of 16 values; returns their sum.
 inline int32_t store_codes(F32 scaled, int planes, int8_t* first, int8_t* second) {
-  alignas(64) int8_t high[LANES], low[LANES] = {};
+  const I32 whole = to_int(scaled);
   if (planes == 1) {
-    store_bytes(high, to_int(scaled));
+    store_bytes(first, whole);
   } else {
     // A little more than the quotient, so that ties go up and the rest stays in [-128, 127].
-    const F32 whole = round(scaled), upper = round(fma(whole, broadcast(1.0f / 256), broadcast(1.0f / 1024)));
-    store_bytes(high, to_int(upper));
-    store_bytes(low, to_int(fma(upper, broadcast(-256.0f), whole)));
-    std::memcpy(second, low, LANES);
+    const I32 upper = to_int(fma(to_float(whole), broadcast(1.0f / 256), broadcast(1.0f / 1024)));
+    store_bytes(first, upper);
+    store_bytes(second, whole - shift_left(upper, 8));
   }
-  std::memcpy(first, high, LANES);
-  int32_t sum = 0;
-  for (int i = 0; i < LANES; ++i) sum += planes == 1 ? high[i] : 256 * high[i] + low[i];
-  return sum;
+  return sum_lanes(whole);
 }
 
-// Symmetric codes: a group's greatest magnitude becomes 127, or 127 * 256 with two planes.
-inline void quantise(const Rows& x, int from, int to) {
-  const float most = x.planes == 1 ? 127.0f : 127.0f * 256 - 1;
-  for (int row = from; row < to; ++row) {
-    const float* values = x.values + row * x.stride;
-    const size_t start = static_cast<size_t>(row) * x.inputs;
-    for (int at = 0; at < x.inputs; at += SCALE_INPUTS) {
-      const float scale = amax32(values + at) / most;
-      const F32 inverse = broadcast(scale > 1e-30f ? 1 / scale : 0);
-      x.scales[(start + at) / SCALE_INPUTS] = scale;
-      for (int half = at; half < at + SCALE_INPUTS; half += LANES)
-        x.sums[(start + half) / SUM_INPUTS] =
-            store_codes(load(values + half) * inverse, x.planes, x.codes[0] + start + half, x.codes[1] + start + half);
-    }
+// Codes of as many groups as there are lanes, whose scales are computed side by side.
+inline void quantise_groups(const Rows& x, const float* values, size_t at, int groups) {
+  static_assert(SCALE_INPUTS == 2 * LANES && SUM_INPUTS == LANES);
+  alignas(64) float most[LANES] = {}, inverse[LANES];
+  for (int g = 0; g < groups; ++g) {
+    const float* group = values + g * SCALE_INPUTS;
+    most[g] = max_lanes(max(abs(load(group)), abs(load(group + LANES))));
   }
+  const F32 scales = load(most) / broadcast(x.planes == 1 ? 127.0f : 127.0f * 256 - 1);
+  store(inverse, select_less(broadcast(1e-30f), scales, broadcast(1) / scales, broadcast(0)));
+  store_some(x.scales + at / SCALE_INPUTS, scales, groups);
+
+  alignas(64) float sums[LANES] = {};
+  int32_t* parts = x.sums + at / SUM_INPUTS;
+  int8_t *first = x.codes[0] + at, *second = x.codes[1] + at;
+  const int planes = x.planes;
+  for (int g = 0; g < groups; ++g) {
+    const F32 factor = broadcast(inverse[g]);
+    for (int half = 0; half < 2; ++half, values += LANES, first += LANES, second += LANES)
+      parts[2 * g + half] = store_codes(load(values) * factor, planes, first, second);
+    sums[g] = static_cast<float>(parts[2 * g] + parts[2 * g + 1]);
+  }
+  store_some(x.totals + at / SCALE_INPUTS, scales * load(sums), groups);
+}
+
+// Symmetric codes: a group's greatest magnitude becomes 127, or 127 * 256 - 1 with two planes.
+inline void quantise(const Rows& x, int from, int to) {
+  const int all = x.inputs / SCALE_INPUTS;
+  for (int row = from; row < to; ++row)
+    for (int g = 0; g < all; g += LANES) {
+      const size_t at = static_cast<size_t>(g) * SCALE_INPUTS;
+      quantise_groups(x, x.values + row * x.stride + at, static_cast<size_t>(row) * x.inputs + at,
+                      all - g < LANES ? all - g : LANES);
+    }
 }
 
 // ---- quantised weights ----
@@ -91,9 +102,21 @@ inline F32 load_scale(const uint8_t* p) {
   else return load_f16(reinterpret_cast<const uint16_t*>(p));
 }
 
+// The results of ROWS rows by PANELS panels.
+template <int ROWS, int PANELS>
+inline void store_tile(const Matrix& w, const F32 (&total)[ROWS][PANELS], int row, int panel, float* out, size_t stride,
+                       bool add) {
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < PANELS; ++p) {
+      const int output = (panel + p) * PANEL, there = w.outputs - output;
+      float* to = out + (row + r) * stride + output;
+      store_some(to, add ? load_some(to, there) + total[r][p] : total[r][p], there);
+    }
+}
+
 // ROWS rows by PANELS panels over all inputs.
 template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES, int ROWS, int PANELS>
-inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, float* out, size_t stride) {
+inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, float* out, size_t stride, bool add) {
   constexpr int quads = GROUP / 4, codes = group_code_bytes<F>(GROUP), scale_bytes = LANES * (WIDE ? 4 : 2);
   constexpr int step = codes + scale_bytes * (AFFINE ? 2 : 1);
   const uint8_t* at = w.data + panel * w.panel_bytes;
@@ -124,45 +147,41 @@ inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, fl
           for (int p = 0; p < PANELS; ++p) dot[plane][r][p] = dot4(dot[plane][r][p], odd[p], x_odd);
         }
     }
+    F32 d[PANELS], m[PANELS];
+    for (int p = 0; p < PANELS; ++p) {
+      const uint8_t* scales = at + p * w.panel_bytes + codes;
+      d[p] = load_scale<WIDE>(scales);
+      if constexpr (AFFINE) m[p] = load_scale<WIDE>(scales + scale_bytes);
+    }
     for (int r = 0; r < ROWS; ++r) {
-      const float scale = x.scales[(first + r * inputs + input) / SCALE_INPUTS];
-      const int32_t* sums = x.sums + (first + r * inputs + input) / SUM_INPUTS;
-      const int32_t sum = GROUP == SUM_INPUTS ? sums[0] : sums[0] + sums[1];
+      const size_t place = first + r * inputs + input;
+      const F32 scale = broadcast(x.scales[place / SCALE_INPUTS]);
+      const int32_t* sums = x.sums + place / SUM_INPUTS;
+      const I32 shift = broadcast_int(w.offset * (GROUP == SUM_INPUTS ? sums[0] : sums[0] + sums[1]));
       for (int p = 0; p < PANELS; ++p) {
-        const uint8_t* scales = at + p * w.panel_bytes + codes;
         I32 all = dot[0][r][p];
         if constexpr (PLANES == 2) all = shift_left(all, 8) + dot[1][r][p];
-        if constexpr (!AFFINE) all = all + broadcast_int(-w.offset * sum);
-        const F32 d = load_scale<WIDE>(scales) * broadcast(scale);
-        total[r][p] = fma(to_float(all), d, total[r][p]);
-        if constexpr (AFFINE) {
-          const F32 m = load_scale<WIDE>(scales + scale_bytes);
-          total[r][p] = fma(m, broadcast(scale * static_cast<float>(sum)), total[r][p]);
-        }
+        if constexpr (!AFFINE) all = all - shift;
+        total[r][p] = fma(to_float(all), d[p] * scale, total[r][p]);
+        if constexpr (AFFINE) total[r][p] = fma(m[p], broadcast(x.totals[place / SCALE_INPUTS]), total[r][p]);
       }
     }
   }
-  for (int r = 0; r < ROWS; ++r)
-    for (int p = 0; p < PANELS; ++p) {
-      const int output = (panel + p) * PANEL, count = w.outputs - output < PANEL ? w.outputs - output : PANEL;
-      float* to = out + (row + r) * stride + output;
-      if (count == PANEL) store(to, total[r][p]);
-      else store_part(to, total[r][p], count);
-    }
+  store_tile(w, total, row, panel, out, stride, add);
 }
 
 template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES, int PANELS>
-inline void multiply_rows(const Matrix& w, const Rows& x, int rows, int panel, float* out, size_t stride) {
+inline void multiply_rows(const Matrix& w, const Rows& x, int rows, int panel, float* out, size_t stride, bool add) {
   int row = 0;
-  for (; row + 4 <= rows; row += 4) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 4, PANELS>(w, x, row, panel, out, stride);
-  for (; row < rows; ++row) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 1, PANELS>(w, x, row, panel, out, stride);
+  for (; row + 4 <= rows; row += 4) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 4, PANELS>(w, x, row, panel, out, stride, add);
+  for (; row < rows; ++row) multiply_tile<F, GROUP, AFFINE, WIDE, PLANES, 1, PANELS>(w, x, row, panel, out, stride, add);
 }
 
 template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES>
-inline void multiply_codes(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+inline void multiply_codes(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride, bool add) {
   int panel = from;
-  for (; panel + 2 <= to; panel += 2) multiply_rows<F, GROUP, AFFINE, WIDE, PLANES, 2>(w, x, rows, panel, out, stride);
-  if (panel < to) multiply_rows<F, GROUP, AFFINE, WIDE, PLANES, 1>(w, x, rows, panel, out, stride);
+  for (; panel + 2 <= to; panel += 2) multiply_rows<F, GROUP, AFFINE, WIDE, PLANES, 2>(w, x, rows, panel, out, stride, add);
+  if (panel < to) multiply_rows<F, GROUP, AFFINE, WIDE, PLANES, 1>(w, x, rows, panel, out, stride, add);
 }
 
 // ---- float weights ----
@@ -175,7 +194,7 @@ inline F32 load_weights(const uint8_t* p) {
 }
 
 template <Format F, int ROWS, int PANELS>
-inline void multiply_float_tile(const Matrix& w, const Rows& x, int row, int panel, float* out, size_t stride) {
+inline void multiply_float_tile(const Matrix& w, const Rows& x, int row, int panel, float* out, size_t stride, bool add) {
   constexpr int bytes = LANES * (F == Format::f32 ? 4 : 2);
   F32 total[ROWS][PANELS];
   for (auto& line : total)
@@ -190,33 +209,29 @@ inline void multiply_float_tile(const Matrix& w, const Rows& x, int row, int pan
       for (int p = 0; p < PANELS; ++p) total[r][p] = fma(value, weight[p], total[r][p]);
     }
   }
-  for (int r = 0; r < ROWS; ++r)
-    for (int p = 0; p < PANELS; ++p) {
-      const int output = (panel + p) * PANEL, count = w.outputs - output < PANEL ? w.outputs - output : PANEL;
-      store_part(out + (row + r) * stride + output, total[r][p], count);
-    }
+  store_tile(w, total, row, panel, out, stride, add);
 }
 
 template <Format F, int PANELS>
-inline void multiply_float_rows(const Matrix& w, const Rows& x, int rows, int panel, float* out, size_t stride) {
+inline void multiply_float_rows(const Matrix& w, const Rows& x, int rows, int panel, float* out, size_t stride, bool add) {
   int row = 0;
-  for (; row + 4 <= rows; row += 4) multiply_float_tile<F, 4, PANELS>(w, x, row, panel, out, stride);
-  for (; row < rows; ++row) multiply_float_tile<F, 1, PANELS>(w, x, row, panel, out, stride);
+  for (; row + 4 <= rows; row += 4) multiply_float_tile<F, 4, PANELS>(w, x, row, panel, out, stride, add);
+  for (; row < rows; ++row) multiply_float_tile<F, 1, PANELS>(w, x, row, panel, out, stride, add);
 }
 
 template <Format F>
-inline void multiply_float(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+inline void multiply_float(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride, bool add) {
   int panel = from;
-  for (; panel + 4 <= to; panel += 4) multiply_float_rows<F, 4>(w, x, rows, panel, out, stride);
-  for (; panel < to; ++panel) multiply_float_rows<F, 1>(w, x, rows, panel, out, stride);
+  for (; panel + 4 <= to; panel += 4) multiply_float_rows<F, 4>(w, x, rows, panel, out, stride, add);
+  for (; panel < to; ++panel) multiply_float_rows<F, 1>(w, x, rows, panel, out, stride, add);
 }
 
 // ---- the choice of a kernel ----
 
 template <int PLANES>
-inline void multiply_planes(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+inline void multiply_planes(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride, bool add) {
   const auto run = [&]<Format F, int GROUP, bool AFFINE, bool WIDE>() {
-    multiply_codes<F, GROUP, AFFINE, WIDE, PLANES>(w, x, rows, from, to, out, stride);
+    multiply_codes<F, GROUP, AFFINE, WIDE, PLANES>(w, x, rows, from, to, out, stride, add);
   };
   switch (w.format) {
     case Format::codes4:
@@ -234,14 +249,14 @@ inline void multiply_planes(const Matrix& w, const Rows& x, int rows, int from, 
   }
 }
 
-inline void multiply(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride) {
+inline void multiply(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride, bool add) {
   switch (w.format) {
-    case Format::f32: return multiply_float<Format::f32>(w, x, rows, from, to, out, stride);
-    case Format::f16: return multiply_float<Format::f16>(w, x, rows, from, to, out, stride);
-    case Format::bf16: return multiply_float<Format::bf16>(w, x, rows, from, to, out, stride);
+    case Format::f32: return multiply_float<Format::f32>(w, x, rows, from, to, out, stride, add);
+    case Format::f16: return multiply_float<Format::f16>(w, x, rows, from, to, out, stride, add);
+    case Format::bf16: return multiply_float<Format::bf16>(w, x, rows, from, to, out, stride, add);
     default:
-      if (x.planes == 1) return multiply_planes<1>(w, x, rows, from, to, out, stride);
-      return multiply_planes<2>(w, x, rows, from, to, out, stride);
+      if (x.planes == 1) return multiply_planes<1>(w, x, rows, from, to, out, stride, add);
+      return multiply_planes<2>(w, x, rows, from, to, out, stride, add);
   }
 }
 

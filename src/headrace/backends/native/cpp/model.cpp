@@ -23,7 +23,7 @@ size_t grow(std::vector<T>& values, size_t count, bool measure) {
 size_t Scratch::size(size_t rows, size_t inputs, size_t attend_values, bool measure) {
   const size_t values_ = rows * ((inputs + SCALE_INPUTS - 1) / SCALE_INPUTS * SCALE_INPUTS);
   return grow(values, values_, measure) + grow(scales, values_ / SCALE_INPUTS, measure) +
-         grow(codes[0], values_, measure) + grow(codes[1], values_, measure) +
+         grow(totals, values_ / SCALE_INPUTS, measure) + grow(codes[0], values_, measure) + grow(codes[1], values_, measure) +
          grow(sums, values_ / SUM_INPUTS, measure) + grow(attention, attend_values, measure);
 }
 

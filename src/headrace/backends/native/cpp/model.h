@@ -104,7 +104,7 @@ struct Step {
 
 // Room for the rows that enter a product, and for one tile of attention.
 struct Scratch {
-  std::vector<float> values, scales, attention;
+  std::vector<float> values, scales, totals, attention;
   std::vector<int8_t> codes[2];
   std::vector<int32_t> sums;
 

@@ -9,13 +9,6 @@ namespace HEADRACE_ISA {
 using headrace::Activation;
 using headrace::Norm;
 
-inline F32 load_some(const float* from, int count) { return count >= LANES ? load(from) : load_part(from, count); }
-
-inline void store_some(float* to, F32 x, int count) {
-  if (count >= LANES) store(to, x);
-  else store_part(to, x, count);
-}
-
 // ---- norms ----
 
 // Folds a row into 16 sums, four chains at a time: sum = step(sum, values, how many of them are there).

@@ -7,16 +7,6 @@
 
 namespace headrace {
 
-namespace {
-
-// Panels that a member takes at a time: few enough to share evenly, even for kernels that take two at once.
-int piece(int panels, int members) {
-  const int size = panels / (members * 4);
-  return std::clamp(size / 4 * 4, 4, 64);
-}
-
-}  // namespace
-
 // ---- rows that enter a product ----
 
 Rows Runner::rows_of(Scratch& scratch, int inputs, int planes) const {
@@ -29,6 +19,7 @@ Rows Runner::rows_of(Scratch& scratch, int inputs, int planes) const {
   rows.codes[1] = scratch.codes[1].data();
   rows.scales = scratch.scales.data();
   rows.sums = scratch.sums.data();
+  rows.totals = scratch.totals.data();
   return rows;
 }
 
@@ -39,19 +30,22 @@ void Runner::prepare_row(const Rows& rows, int index, const float* from, const N
   if (quantise) k_.quantise(rows, index, index + 1);
 }
 
-Rows Runner::prepare(const float* from, size_t stride, int inputs, int count, const Norm& norm, int planes,
-                     bool quantise) {
-  const bool few = count <= FEW_ROWS;
+Rows Runner::prepare(int buffer, int inputs, const Norm& norm, int planes, bool quantise, bool overwritten) {
+  const bool few = count() <= FEW_ROWS;
   Scratch& scratch = few ? m_.own_[member_] : m_.shared_;
-  const Rows rows = rows_of(scratch, inputs, planes);
-  const auto some = [&](int first, int last) {
-    for (int i = first; i < last; ++i) prepare_row(rows, i, from + i * stride, norm, quantise, scratch);
-  };
-  if (few) {
-    some(0, count);
-  } else {
-    share(count, 4, some);
+  Rows rows = rows_of(scratch, inputs, planes);
+  const bool copied = norm.gain || overwritten;
+  if (!copied) {
+    rows.values = row(buffer, 0);
+    rows.stride = m_.widths_[buffer];
   }
+  const auto some = [&](int first, int last) {
+    if (copied)
+      for (int i = first; i < last; ++i) prepare_row(rows, i, row(buffer, i), norm, quantise, scratch);
+    else if (quantise) k_.quantise(rows, first, last);
+  };
+  if (few) some(0, count());
+  else if (copied || quantise) share(count(), 4, some);
   return rows;
 }
 
@@ -95,7 +89,9 @@ void Runner::operator()(const Linear& op) {
   const Matrix& first = m_.weights_[op.products[0].weight];
   const bool quantise = std::any_of(op.products.begin(), op.products.end(),
                                     [&](const Product& p) { return m_.weights_[p.weight].quantised(); });
-  const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], first.inputs, count(), op.norm, op.planes, quantise);
+  const bool overwritten = op.out == op.x || std::any_of(op.products.begin(), op.products.end(),
+                                                         [&](const Product& p) { return p.out == op.x; });
+  const Rows x = prepare(op.x, first.inputs, op.norm, op.planes, quantise, overwritten);
   products(op, x);
 }
 
@@ -107,7 +103,7 @@ void Runner::products(const Linear& op, const Rows& x) {
     panels += m_.weights_[product.weight].panels();
     if (joined) break;
   }
-  share(panels, piece(panels, team_.members()), [&](int from, int to) {
+  share_panels(panels, [&](int from, int to) {
     int base = 0;
     for (size_t i = 0; i < op.products.size() && from < to; ++i) {
       const Matrix& w = m_.weights_[op.products[i].weight];
@@ -116,9 +112,11 @@ void Runner::products(const Linear& op, const Rows& x) {
         base += w.panels();
         continue;
       }
-      const int buffer = op.products[i].out;
-      k_.multiply(w, x, count(), from - base, last, row(buffer, 0), m_.widths_[buffer]);
-      if (!joined || i + 1 == op.products.size()) finish_piece(op, static_cast<int>(i), from - base, last);
+      const Product& product = op.products[i];
+      const bool add = op.join == Linear::Join::add && !product.bias;
+      const int buffer = add ? op.out : product.out;
+      k_.multiply(w, x, count(), from - base, last, row(buffer, 0), m_.widths_[buffer], add);
+      if (!add && (!joined || i + 1 == op.products.size())) finish_piece(op, static_cast<int>(i), from - base, last);
       if (!joined) {
         from = base + last;
         base += w.panels();
@@ -203,17 +201,18 @@ void Runner::attend_tiles(const Attend& op) {
 
 void Runner::operator()(const Route& op) {
   const Matrix& w = m_.weights_[op.weight];
-  const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], w.inputs, count(), Norm{}, 2, w.quantised());
+  const Rows x = prepare(op.x, w.inputs, Norm{}, 2, w.quantised(), false);
   share(count(), 1, [&](int first, int last) {
     std::vector<float> odds(w.panels() * PANEL);
     std::vector<int> order(op.experts);
     for (int i = first; i < last; ++i) {
       Rows one = x;
-      one.values += size_t(i) * x.inputs;
+      one.values += size_t(i) * x.stride;
       for (auto& codes : one.codes) codes += size_t(i) * x.inputs;
       one.scales += size_t(i) * x.inputs / SCALE_INPUTS;
       one.sums += size_t(i) * x.inputs / SUM_INPUTS;
-      k_.multiply(w, one, 1, 0, w.panels(), odds.data(), odds.size());
+      one.totals += size_t(i) * x.inputs / SCALE_INPUTS;
+      k_.multiply(w, one, 1, 0, w.panels(), odds.data(), odds.size(), false);
       choose_experts(k_, odds.data(), op, order.data(), row(op.out, i));
     }
   });
@@ -277,8 +276,7 @@ void Runner::expert_rows(const Experts& op, int expert, const std::vector<int>& 
 
 void Runner::expert_product(int weight, const Rows& x, int rows, float* out, size_t stride) {
   const Matrix& w = m_.weights_[weight];
-  share(w.panels(), piece(w.panels(), team_.members()),
-              [&](int from, int to) { k_.multiply(w, x, rows, from, to, out, stride); });
+  share_panels(w.panels(), [&](int from, int to) { k_.multiply(w, x, rows, from, to, out, stride, false); });
 }
 
 // ---- logits ----
@@ -297,10 +295,10 @@ void Runner::operator()(const Keep& op) {
 void Runner::operator()(const Head& op) {
   const Matrix& w = m_.weights_[op.weight];
   const size_t vocab = w.outputs;
-  const Rows x = prepare(row(op.x, 0), m_.widths_[op.x], w.inputs, count(), Norm{}, op.planes, w.quantised());
+  const Rows x = prepare(op.x, w.inputs, Norm{}, op.planes, w.quantised(), false);
   if (count())
-    share(w.panels(), piece(w.panels(), team_.members()), [&](int from, int to) {
-      k_.multiply(w, x, count(), from, to, m_.logits_, vocab);
+    share_panels(w.panels(), [&](int from, int to) {
+      k_.multiply(w, x, count(), from, to, m_.logits_, vocab, false);
       const size_t begin = size_t(from) * PANEL, end = std::min<size_t>(size_t(to) * PANEL, vocab);
       for (int i = 0; i < count(); ++i) {
         float* logits = m_.logits_ + i * vocab;

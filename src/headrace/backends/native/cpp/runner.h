@@ -41,13 +41,26 @@ class Runner {
     team_.share(phase_++, count, size, std::forward<Work>(work));
   }
 
+  // Panels of a matrix in pieces. Claims mostly alternate among the members, so each of them walks through panels
+  // that lie together, and what a kernel prefetches behind a piece is its own next one.
+  template <class Work>
+  void share_panels(int panels, Work&& work) {
+    const int members = team_.members(), each = count() <= FEW_ROWS ? 2 : 4;
+    const int size = std::clamp(panels / (members * each) / 4 * 4, 4, 64);
+    const int pieces = (panels + size - 1) / size, run = (pieces + members - 1) / members;
+    share(run * members, 1, [&](int claim, int) {
+      const int from = (claim % members * run + claim / members) * size;
+      if (from < panels) work(from, std::min(from + size, panels));
+    });
+  }
+
   float* row(int buffer, int index) { return m_.buffers_[buffer].data() + size_t(index) * m_.widths_[buffer]; }
   int count() const { return m_.step_.count; }
 
-  // The rows of a product, normalised and quantised as asked; `few` decides whether they are this member's own.
   Rows rows_of(Scratch& scratch, int inputs, int planes) const;
   void prepare_row(const Rows& rows, int index, const float* from, const Norm& norm, bool quantise, Scratch& scratch);
-  Rows prepare(const float* from, size_t stride, int inputs, int rows, const Norm& norm, int planes, bool quantise);
+  // A buffer's rows for a product, normalised and quantised as asked; `overwritten`: by that very product.
+  Rows prepare(int buffer, int inputs, const Norm& norm, int planes, bool quantise, bool overwritten);
   void finish_piece(const Linear& op, int product, int from, int to);
   void products(const Linear& op, const Rows& x);
 

@@ -30,14 +30,6 @@ inline float sum_lanes(F32 x) {
   return v[0];
 }
 
-inline float max_lanes(F32 x) {
-  alignas(64) float v[LANES];
-  store(v, x);
-  float best = v[0];
-  for (int i = 1; i < LANES; ++i) best = v[i] > best ? v[i] : best;
-  return best;
-}
-
 // The first `count` values; the other lanes are zero.
 inline F32 load_part(const float* from, int count) {
   alignas(64) float v[LANES] = {};
@@ -49,6 +41,14 @@ inline void store_part(float* to, F32 x, int count) {
   alignas(64) float v[LANES];
   store(v, x);
   std::memcpy(to, v, count * sizeof(float));
+}
+
+// All lanes where `count` is 16 or more.
+inline F32 load_some(const float* from, int count) { return count >= LANES ? load(from) : load_part(from, count); }
+
+inline void store_some(float* to, F32 x, int count) {
+  if (count >= LANES) store(to, x);
+  else store_part(to, x, count);
 }
 
 }  // namespace HEADRACE_ISA

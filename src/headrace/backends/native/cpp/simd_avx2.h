@@ -62,8 +62,23 @@ inline F32 keep_lanes(F32 x, int from, int to, F32 other) {
   return {_mm256_blendv_ps(other.a, x.a, inside(low)), _mm256_blendv_ps(other.b, x.b, inside(high))};
 }
 
+inline float max_lanes(F32 x) {
+  alignas(32) float v[8];
+  _mm256_store_ps(v, _mm256_max_ps(x.a, x.b));
+  float best = v[0];
+  for (int i = 1; i < 8; ++i) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
 inline I32 broadcast_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline I32 operator+(I32 x, I32 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+inline I32 operator-(I32 x, I32 y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+inline int32_t sum_lanes(I32 x) {
+  const __m256i both = _mm256_add_epi32(x.a, x.b);
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+}
 inline I32 shift_left(I32 x, int bits) { return {_mm256_slli_epi32(x.a, bits), _mm256_slli_epi32(x.b, bits)}; }
 inline F32 to_float(I32 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 inline I32 to_int(F32 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }

@@ -44,8 +44,12 @@ inline F32 keep_lanes(F32 x, int from, int to, F32 other) {
   return {_mm512_mask_blend_ps(mask, other.v, x.v)};
 }
 
+inline float max_lanes(F32 x) { return _mm512_reduce_max_ps(x.v); }
+
 inline I32 broadcast_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+inline int32_t sum_lanes(I32 a) { return _mm512_reduce_add_epi32(a.v); }
 inline I32 shift_left(I32 a, int bits) { return {_mm512_slli_epi32(a.v, static_cast<unsigned>(bits))}; }
 inline F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline I32 to_int(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }  // to nearest, ties to even

@@ -66,8 +66,20 @@ inline F32 keep_lanes(F32 x, int from, int to, F32 other) {
   return each<F32>([&](int i) { return from <= i && i < to ? x.v[i] : other.v[i]; });
 }
 
+inline float max_lanes(F32 a) {
+  float best = a.v[0];
+  for (float value : a.v) best = value > best ? value : best;
+  return best;
+}
+
 inline I32 broadcast_int(int32_t x) { return each<I32>([&](int) { return x; }); }
 inline I32 operator+(I32 a, I32 b) { return each<I32>([&](int i) { return a.v[i] + b.v[i]; }); }
+inline I32 operator-(I32 a, I32 b) { return each<I32>([&](int i) { return a.v[i] - b.v[i]; }); }
+inline int32_t sum_lanes(I32 a) {
+  int32_t sum = 0;
+  for (int32_t value : a.v) sum += value;
+  return sum;
+}
 inline I32 shift_left(I32 a, int bits) {
   return each<I32>([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits); });
 }
