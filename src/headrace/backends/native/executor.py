@@ -28,8 +28,8 @@ class Numerics:
     """What decides the bits of a loaded model.
 
     `activations`: their bits where they meet quantised weights, in groups of 32 that share a scale; with 16 a
-    model answers as in fp32, 8 are quicker (and only in the layers: routers and the head keep 16). `state`: type of keys and values. `weights`: how float weights are
-    stored ("auto": as they are).
+    model answers as in fp32, 8 are quicker (and only in the layers: routers and the head keep 16). `state`: type
+    of keys and values. `weights`: how float weights are stored ("auto": as they are).
     """
 
     activations: Literal["int16", "int8"] = "int16"
