@@ -31,7 +31,9 @@ from headrace.spec.program import (
     Route,
 )
 
-FORMATS = ("codes4", "codes5", "codes6", "codes8", "bf16", "f16", "f32")
+CODE_FORMATS = ("codes4", "codes5", "codes6", "codes8")
+FORMATS = (*CODE_FORMATS, "bf16", "f16", "f32")
+CODED_TOGETHER = 32  # activations that share a scale
 ACTIVATIONS = ("none", "silu", "gelu", "gelu_tanh", "relu")
 SEPARATE, ACTIVATED, ADDED = range(3)
 # A head's error goes straight into the logits: with int8 there it is a third of the whole divergence from fp32.
@@ -61,6 +63,7 @@ class Builder:
         self._numbers = {name: index for index, name in enumerate(buffer_widths(program))}
         self._weights: dict[str, list[int]] = {}
         self._tables: dict[Rope, tuple[np.ndarray, np.ndarray]] = {}
+        self._coded: str | None = None
 
     def build(self) -> None:
         at, operations = 0, self._program.operations
@@ -126,8 +129,21 @@ class Builder:
         ]
         x = number[norm.x if norm else products[0].x]
         given = self._norm(norm) if norm else None
-        self._model.add_linear(x, self._planes, given, listed, join, ACTIVATIONS.index(activation), out)
+        coded, self._coded = products[0].x == self._coded, None
+        planes = self._code(ops, at + used, after.out, 1) if isinstance(after, Activate) and join == ACTIVATED else 0
+        code = ACTIVATIONS.index(activation)
+        self._model.add_linear(x, self._planes, given, listed, join, code, out, coded, planes)
         return used
+
+    def _code(self, ops: Sequence[Operation], at: int, out: str, parts: int) -> int:
+        """Planes of the codes that the operation writing `out`, in equal parts, leaves for the next one; 0: none."""
+        products = _products(ops, at)
+        if not products or products[0].x != out or self._program.widths[out] // parts % CODED_TOGETHER:
+            return 0
+        if any(matrix.format not in CODE_FORMATS for p in products for matrix in self._matrices[p.weight]):
+            return 0
+        self._coded = out
+        return self._planes
 
     def _before_attend(self, ops: Sequence[Operation], at: int) -> bool:
         op = ops[at]
@@ -148,10 +164,11 @@ class Builder:
         a, number = op.attention, self._numbers
         buffers = [number[name] for name in (op.q, op.k, op.v, op.out)]
         shape = [a.heads, a.kv_heads, a.head_dim, a.window or 0, int(a.causal)]
-        self._model.add_attend(
-            buffers, op.layer, op.group, shape, a.scale, a.softcap or 0.0, norms.get(op.q), norms.get(op.k), rope
-        )
-        return used + 1
+        used += 1
+        planes = self._code(ops, at + used, op.out, a.kv_heads)
+        joined = (norms.get(op.q), norms.get(op.k), rope, planes)
+        self._model.add_attend(buffers, op.layer, op.group, shape, a.scale, a.softcap or 0.0, *joined)
+        return used
 
     def _experts(self, op: Expert) -> None:
         number, mlp = self._numbers, op.mlp

@@ -89,8 +89,8 @@ struct Norm {
 struct Kernels {
   const char* name;
 
-  // Codes, scales, sums and totals of rows [from, to).
-  void (*quantise)(const Rows& x, int from, int to);
+  // Codes, scales, sums and totals of inputs [from, to) of a row, whole groups.
+  void (*quantise)(const Rows& x, int row, int from, int to);
   // out[row * stride + output] = or, where `add`, += products, for rows [0, rows) and panels [from, to).
   void (*multiply)(const Matrix& w, const Rows& x, int rows, int from, int to, float* out, size_t stride, bool add);
 

@@ -29,40 +29,43 @@ inline int32_t store_codes(F32 scaled, int planes, int8_t* first, int8_t* second
   return sum_lanes(whole);
 }
 
-// Codes of as many groups as there are lanes, whose scales are computed side by side.
+// Codes of as many groups as there are lanes, whose scales are computed side by side, in registers: a vector that is
+// read back right after its lanes were written one by one would wait until every store before has left the core.
 inline void quantise_groups(const Rows& x, const float* values, size_t at, int groups) {
   static_assert(SCALE_INPUTS == 2 * LANES && SUM_INPUTS == LANES);
-  alignas(64) float most[LANES] = {}, inverse[LANES];
+  F32 most = broadcast(0);
   for (int g = 0; g < groups; ++g) {
     const float* group = values + g * SCALE_INPUTS;
-    most[g] = max_lanes(max(abs(load(group)), abs(load(group + LANES))));
+    most = keep_lanes(broadcast(max_lanes(max(abs(load(group)), abs(load(group + LANES))))), g, g + 1, most);
   }
-  const F32 scales = load(most) / broadcast(x.planes == 1 ? 127.0f : 127.0f * 256 - 1);
-  store(inverse, select_less(broadcast(1e-30f), scales, broadcast(1) / scales, broadcast(0)));
-  store_some(x.scales + at / SCALE_INPUTS, scales, groups);
+  alignas(64) float scales[LANES], inverse[LANES];
+  const F32 scale = most / broadcast(x.planes == 1 ? 127.0f : 127.0f * 256 - 1);
+  store(scales, scale);
+  store(inverse, select_less(broadcast(1e-30f), scale, broadcast(1) / scale, broadcast(0)));
+  store_some(x.scales + at / SCALE_INPUTS, scale, groups);
 
-  alignas(64) float sums[LANES] = {};
-  int32_t* parts = x.sums + at / SUM_INPUTS;
+  float* totals = x.totals + at / SCALE_INPUTS;
+  int32_t* sums = x.sums + at / SUM_INPUTS;
   int8_t *first = x.codes[0] + at, *second = x.codes[1] + at;
   const int planes = x.planes;
-  for (int g = 0; g < groups; ++g) {
+  for (int g = 0; g < groups; ++g, sums += 2, values += SCALE_INPUTS, first += SCALE_INPUTS, second += SCALE_INPUTS) {
     const F32 factor = broadcast(inverse[g]);
-    for (int half = 0; half < 2; ++half, values += LANES, first += LANES, second += LANES)
-      parts[2 * g + half] = store_codes(load(values) * factor, planes, first, second);
-    sums[g] = static_cast<float>(parts[2 * g] + parts[2 * g + 1]);
+    const int32_t low = store_codes(load(values) * factor, planes, first, second);
+    const int32_t high = store_codes(load(values + LANES) * factor, planes, first + LANES, second + LANES);
+    sums[0] = low;
+    sums[1] = high;
+    totals[g] = scales[g] * static_cast<float>(low + high);
   }
-  store_some(x.totals + at / SCALE_INPUTS, scales * load(sums), groups);
 }
 
 // Symmetric codes: a group's greatest magnitude becomes 127, or 127 * 256 - 1 with two planes.
-inline void quantise(const Rows& x, int from, int to) {
-  const int all = x.inputs / SCALE_INPUTS;
-  for (int row = from; row < to; ++row)
-    for (int g = 0; g < all; g += LANES) {
-      const size_t at = static_cast<size_t>(g) * SCALE_INPUTS;
-      quantise_groups(x, x.values + row * x.stride + at, static_cast<size_t>(row) * x.inputs + at,
-                      all - g < LANES ? all - g : LANES);
-    }
+inline void quantise(const Rows& x, int row, int from, int to) {
+  const float* values = x.values + row * x.stride;
+  const size_t start = static_cast<size_t>(row) * x.inputs;
+  for (; from < to; from += LANES * SCALE_INPUTS) {
+    const int groups = (to - from) / SCALE_INPUTS;
+    quantise_groups(x, values + from, start + from, groups < LANES ? groups : LANES);
+  }
 }
 
 // ---- quantised weights ----

@@ -43,10 +43,11 @@ int Model::add_weight(const Matrix& weight) {
 }
 
 size_t Model::workspace(bool measure) {
-  size_t inputs = 1, attend = 0, routed = 0, middle = 0, hidden = 0;
+  size_t inputs = 1, attend = 0, routed = 0, middle = 0, hidden = 0, coded = 0;
   for (const Matrix& weight : weights_) inputs = std::max<size_t>(inputs, weight.inputs);
   for (const Operation& operation : operations_) {
     if (const auto* op = std::get_if<Attend>(&operation)) attend = std::max(attend, attend_floats(op->attention, blocks_));
+    if (const auto* op = std::get_if<Linear>(&operation); op && op->coded) coded = std::max<size_t>(coded, widths_[op->x]);
     if (const auto* op = std::get_if<Experts>(&operation)) {
       routed = std::max<size_t>(routed, tokens_ * op->top_k);
       middle = std::max<size_t>(middle, op->width);
@@ -54,7 +55,7 @@ size_t Model::workspace(bool measure) {
     }
   }
   const size_t rows = std::max<size_t>(std::max(tokens_, logit_rows_), routed);
-  size_t bytes = shared_.size(rows, inputs, 0, measure);
+  size_t bytes = shared_.size(rows, inputs, 0, measure) + coded_.size(tokens_, coded, 0, measure);
   for (Scratch& own : own_) bytes += own.size(FEW_ROWS, inputs, attend, measure);
   for (size_t i = 0; i < widths_.size(); ++i) bytes += grow(buffers_[i], size_t(tokens_) * widths_[i], measure);
   return bytes + grow(expert_middle_, routed * middle, measure) + grow(expert_up_, routed * middle, measure) +

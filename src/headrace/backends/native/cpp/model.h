@@ -32,7 +32,8 @@ struct Product {
 // Products of one input, which is normalised first where `norm.gain` is set.
 //
 // `none`: each product stands in its own buffer. `activate`: out = activation(first) (* second).
-// `add`: out += product.
+// `add`: out += product. `coded`: the operation before has left the codes of x, as Attend and `activate` do for
+// the next operation where `out_planes` is not 0.
 struct Linear {
   enum class Join : int { none, activate, add };
   int x, planes;
@@ -41,6 +42,8 @@ struct Linear {
   Join join;
   Activation activation;
   int out;
+  bool coded;
+  int out_planes;
 };
 
 struct Rope {
@@ -55,6 +58,7 @@ struct Attend {
   Attention attention;
   Norm q_norm, k_norm;  // no gain: none
   Rope rope;            // half 0: none
+  int out_planes;
 };
 
 struct Add {
@@ -156,6 +160,7 @@ class Model {
   std::vector<std::vector<float>> buffers_;
   float* logits_ = nullptr;
   Scratch shared_;             // rows of the product at hand
+  Scratch coded_;              // codes that an operation leaves for the next one
   std::vector<Scratch> own_;   // each member's, for the few rows of a decode
   std::vector<float> expert_middle_, expert_up_, expert_down_, expert_out_;
 };

@@ -112,14 +112,17 @@ void add_normalise(Bound& self, int x, int out, const nb::object& norm) {
 }
 
 void add_linear(Bound& self, int x, int planes, const nb::object& norm,
-                const std::vector<std::tuple<int, nb::object, int>>& products, int join, int activation, int out) {
-  Linear op{x, planes, self.norm(norm), {}, static_cast<Linear::Join>(join), static_cast<Activation>(activation), out};
+                const std::vector<std::tuple<int, nb::object, int>>& products, int join, int activation, int out,
+                bool coded, int out_planes) {
+  Linear op{x, planes, self.norm(norm), {}, static_cast<Linear::Join>(join), static_cast<Activation>(activation), out,
+            coded, out_planes};
   for (const auto& [weight, bias, buffer] : products) op.products.push_back({weight, self.hold_or_null(bias), buffer});
   self.model.add(std::move(op));
 }
 
 void add_attend(Bound& self, const std::vector<int>& buffers, int layer, int group, const std::vector<int>& shape,
-                float scale, float softcap, const nb::object& q_norm, const nb::object& k_norm, const nb::object& rope) {
+                float scale, float softcap, const nb::object& q_norm, const nb::object& k_norm, const nb::object& rope,
+                int out_planes) {
   Attention a{shape.at(0), shape.at(1), shape.at(2), scale, softcap, shape.at(3), shape.at(4) != 0};
   Rope turn{};
   if (!rope.is_none()) {
@@ -127,7 +130,7 @@ void add_attend(Bound& self, const std::vector<int>& buffers, int layer, int gro
     turn = {static_cast<int>(cos.shape(1)), self.hold(cos), self.hold(sin)};
   }
   self.model.add(Attend{buffers.at(0), buffers.at(1), buffers.at(2), buffers.at(3), layer, group, a, self.norm(q_norm),
-                        self.norm(k_norm), turn});
+                        self.norm(k_norm), turn, out_planes});
 }
 
 void add_experts(Bound& self, int x, int planes, int routes, int out, int top_k, int width, std::vector<int> gate,
@@ -159,9 +162,10 @@ NB_MODULE(_kernels, m) {
       .def("add_state", &add_state)
       .def("add_embed", &add_embed, "out"_a, "table"_a, "scale"_a, "positions"_a.none(), "types"_a.none())
       .def("add_normalise", &add_normalise)
-      .def("add_linear", &add_linear, "x"_a, "planes"_a, "norm"_a.none(), "products"_a, "join"_a, "activation"_a, "out"_a)
+      .def("add_linear", &add_linear, "x"_a, "planes"_a, "norm"_a.none(), "products"_a, "join"_a, "activation"_a, "out"_a,
+           "coded"_a, "out_planes"_a)
       .def("add_attend", &add_attend, "buffers"_a, "layer"_a, "group"_a, "shape"_a, "scale"_a, "softcap"_a,
-           "q_norm"_a.none(), "k_norm"_a.none(), "rope"_a.none())
+           "q_norm"_a.none(), "k_norm"_a.none(), "rope"_a.none(), "out_planes"_a)
       .def("add_add", [](Bound& self, int x, int y, int out) { self.model.add(Add{x, y, out}); })
       .def("add_route", [](Bound& self, int x, int out, int weight, int experts, int top_k, bool renormalise) {
         self.model.add(Route{x, out, weight, experts, top_k, renormalise});

@@ -27,7 +27,13 @@ void Runner::prepare_row(const Rows& rows, int index, const float* from, const N
   float* to = s.values.data() + size_t(index) * rows.inputs;
   if (norm.gain) k_.normalise(norm, from, to);
   else std::memcpy(to, from, rows.inputs * sizeof(float));
-  if (quantise) k_.quantise(rows, index, index + 1);
+  if (quantise) k_.quantise(rows, index, 0, rows.inputs);
+}
+
+Rows Runner::coded(int buffer, int planes) const {
+  Rows rows = rows_of(m_.coded_, m_.widths_[buffer], planes);
+  rows.values = m_.buffers_[buffer].data();
+  return rows;
 }
 
 Rows Runner::prepare(int buffer, int inputs, const Norm& norm, int planes, bool quantise, bool overwritten) {
@@ -40,9 +46,10 @@ Rows Runner::prepare(int buffer, int inputs, const Norm& norm, int planes, bool 
     rows.stride = m_.widths_[buffer];
   }
   const auto some = [&](int first, int last) {
-    if (copied)
-      for (int i = first; i < last; ++i) prepare_row(rows, i, row(buffer, i), norm, quantise, scratch);
-    else if (quantise) k_.quantise(rows, first, last);
+    for (int i = first; i < last; ++i) {
+      if (copied) prepare_row(rows, i, row(buffer, i), norm, quantise, scratch);
+      else if (quantise) k_.quantise(rows, i, 0, inputs);
+    }
   };
   if (few) some(0, count());
   else if (copied || quantise) share(count(), 4, some);
@@ -86,6 +93,7 @@ void Runner::operator()(const Add& op) {
 // ---- products ----
 
 void Runner::operator()(const Linear& op) {
+  if (op.coded) return products(op, coded(op.x, op.planes));
   const Matrix& first = m_.weights_[op.products[0].weight];
   const bool quantise = std::any_of(op.products.begin(), op.products.end(),
                                     [&](const Product& p) { return m_.weights_[p.weight].quantised(); });
@@ -141,6 +149,7 @@ void Runner::finish_piece(const Linear& op, int number, int from, int to) {
       if (gated) bias(op.products[0], i);
       const float* up = gated ? row(product.out, i) + begin : nullptr;
       k_.activate(op.activation, row(op.products[0].out, i) + begin, up, row(op.out, i) + begin, end - begin);
+      if (op.out_planes) k_.quantise(coded(op.out, op.out_planes), i, begin, end);
     } else if (op.join == Linear::Join::add) {
       float *x = row(op.out, i), *y = row(product.out, i);
       for (int j = begin; j < end; ++j) x[j] += y[j];
@@ -193,6 +202,10 @@ void Runner::attend_tiles(const Attend& op) {
       tile.pages = step.table(op.group, r);
       k_.attend(a, m_.states_[op.layer], tile, job % a.kv_heads, row(op.q, 0), row(op.out, 0), m_.widths_[op.q],
                 m_.own_[member_].attention.data());
+      if (!op.out_planes) continue;
+      const int width = a.heads / a.kv_heads * a.dim, head = job % a.kv_heads * width;
+      for (int i = 0; i < tile.queries; ++i)
+        k_.quantise(coded(op.out, op.out_planes), tile.token + i, head, head + width);
     }
   });
 }

@@ -59,6 +59,8 @@ class Runner {
 
   Rows rows_of(Scratch& scratch, int inputs, int planes) const;
   void prepare_row(const Rows& rows, int index, const float* from, const Norm& norm, bool quantise, Scratch& scratch);
+  // A buffer whose codes the operation before leaves for a product.
+  Rows coded(int buffer, int planes) const;
   // A buffer's rows for a product, normalised and quantised as asked; `overwritten`: by that very product.
   Rows prepare(int buffer, int inputs, const Norm& norm, int planes, bool quantise, bool overwritten);
   void finish_piece(const Linear& op, int product, int from, int to);
