@@ -62,6 +62,7 @@ def _page_problem(row: Row, limits: Limits, needed: int) -> str | None:
     for group, (table, count) in enumerate(zip(row.pages, limits.pages, strict=True)):
         if len(table) < needed:
             return f"needs {needed} pages in group {group} and names {len(table)}; extend its table"
-        if min(table[:needed]) < 0 or max(table[:needed]) >= count:
+        used = table[:needed]
+        if min(used) < 0 or max(used) >= count:
             return f"names a page outside the {count} of group {group}; use an existing one"
     return None

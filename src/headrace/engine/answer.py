@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from headrace.engine.sampling import TokenLogprob
 from headrace.spec.sampling import FinishReason
@@ -16,8 +16,7 @@ from headrace.spec.sampling import FinishReason
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A drawn token. `text` is what became safe to show with it: "" while a character or stop string is open."""
 
     id: int
@@ -96,20 +95,21 @@ class Extension(Answer[Step]):
     def __init__(self, cancel: Callable[[], None]) -> None:
         super().__init__(cancel)
         self._tokens: deque[Token] = deque()
-        self._arrived = threading.Event()
+        self._arrived: threading.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken: asyncio.Event | None = None
 
     def __iter__(self) -> Iterator[Token]:
+        arrived = self._arrived = self._arrived or threading.Event()
         while True:
-            self._arrived.clear()
+            arrived.clear()
             finished = self.done()
             while self._tokens:
                 yield self._tokens.popleft()
             if finished:
                 self.result()
                 return
-            self._arrived.wait()
+            arrived.wait()
 
     async def __aiter__(self) -> AsyncIterator[Token]:
         woken = self._woken = asyncio.Event()
@@ -158,7 +158,8 @@ class Deliveries:
         extensions, self._extensions = self._extensions, []
         by_loop: dict[asyncio.AbstractEventLoop, list[Extension]] = {}
         for extension in extensions:
-            extension._arrived.set()
+            if extension._arrived is not None:
+                extension._arrived.set()
             if extension._loop is not None:
                 by_loop.setdefault(extension._loop, []).append(extension)
         for loop, readers in by_loop.items():

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeAlias
 
-import numpy as np
-
 from headrace.engine.answer import Deliveries
 from headrace.schedule.core import Core
 from headrace.schedule.sequence import Work
@@ -73,7 +71,9 @@ class StepLoop:
 
     def _receive(self, wait: bool) -> None:
         """Runs the commands that have come so far; waits for one with `wait`."""
-        for _ in range(max(self._inbox.qsize(), int(wait))):
+        if not wait and self._inbox.empty():
+            return
+        for _ in range(max(self._inbox.qsize(), 1)):
             command, done = self._inbox.get()
             try:
                 command(self._core)
@@ -95,9 +95,9 @@ class StepLoop:
         scheduled = time.perf_counter()
         result = self._executor.submit(batch).result()
         ran = time.perf_counter()
-        before = len(core.works())
+        before = core.unfinished
         drawn = self._accept(batch, result)
-        finished = before - len(core.works())
+        finished = before - core.unfinished
         self.finished += finished
         counts = (len(admitted), finished, core.state.preempted - preempted, drawn, cached)
         self._log(batch, counts, (scheduled - began, ran - scheduled, time.perf_counter() - ran))
@@ -105,12 +105,13 @@ class StepLoop:
 
     def _accept(self, batch: Batch, result: StepResult) -> int:
         """Gives each row's output to its owner; a failure there fails that request alone. Returns tokens drawn."""
-        core = self._core
-        ends = np.cumsum([row.logit_count for row in batch.rows])
-        drawn = 0
-        for index, work in core.commit(batch):
-            row = batch.rows[index]
-            logits = result.logits[ends[index] - row.logit_count : ends[index]]
+        core, alive = self._core, dict(self._core.commit(batch))
+        drawn = end = 0
+        for index, row in enumerate(batch.rows):
+            begin, end = end, end + row.logit_count
+            if (work := alive.get(index)) is None:
+                continue
+            logits = result.logits[begin:end]
             hidden = result.hidden.get((index, row.reads[0])) if row.reads else None
             produced = work.produced
             try:
@@ -151,13 +152,14 @@ class StepLoop:
         admitted, finished, preempted, drawn, cached = counts
         core, store = self._core, self._core.store
         text_seconds, self.deliveries.text_seconds = self.deliveries.text_seconds, 0.0
-        decodes = [row for row in batch.rows if row.phase == "decode"]
+        spans = tuple([(row.sequence, row.phase, len(row.tokens)) for row in batch.rows])
+        decodes = [count for _, phase, count in spans if phase == "decode"]
         self._events.add(
             StepEvent(
                 step=batch.step,
                 decode_rows=len(decodes),
-                decode_tokens=sum(len(row.tokens) for row in decodes),
-                prefill_tokens=batch.token_count - sum(len(row.tokens) for row in decodes),
+                decode_tokens=sum(decodes),
+                prefill_tokens=batch.token_count - sum(decodes),
                 logit_rows=batch.logit_count,
                 sampled_tokens=drawn,
                 running=len(core.state.running),
@@ -174,6 +176,6 @@ class StepLoop:
                 sample_seconds=seconds[2],
                 text_seconds=text_seconds,
                 at=time.time(),
-                sequences=tuple((row.sequence, row.phase, len(row.tokens)) for row in batch.rows),
+                sequences=spans,
             )
         )

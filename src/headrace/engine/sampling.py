@@ -69,7 +69,7 @@ def draw(
     """
     logits = adjust(logits, sampling, tokens, prompt)
     if sampling.temperature == 0 or sampling.top_k == 1:
-        return int(np.argmax(logits))
+        return int(logits.argmax())
     return (choose or choose_token)(logits, sampling, noise.words(), len(tokens))
 
 

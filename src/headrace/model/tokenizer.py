@@ -43,6 +43,7 @@ class Tokenizer:
         self._core = core
         self._spelling: Spelling = spelling or _spelling(core)
         self._added = core.get_added_tokens_decoder()
+        self._spelled: dict[int, bytes] = {}
         self._control = frozenset(token for token, added in self._added.items() if added.special)
         self._names = dict(names or {})
         self.vocab = core.get_vocab_size(with_added_tokens=True)
@@ -104,6 +105,12 @@ class Tokenizer:
 
     def token_bytes(self, token: int) -> bytes:
         """The exact bytes the token adds to a running text; b"" for special tokens and unknown ids."""
+        spelled = self._spelled.get(token)
+        if spelled is None:
+            spelled = self._spelled[token] = self._spell(token)
+        return spelled
+
+    def _spell(self, token: int) -> bytes:
         if token in self._control:
             return b""
         if token in self._added:
@@ -211,7 +218,7 @@ _BYTES = _byte_alphabet()
 
 def _byte_level(name: str) -> bytes:
     try:
-        return bytes(_BYTES[character] for character in name)
+        return bytes(map(_BYTES.__getitem__, name))
     except KeyError:
         return name.encode()
 

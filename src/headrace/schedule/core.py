@@ -141,6 +141,10 @@ class Core:
     def works(self) -> list[Work]:
         return list(self._works.values())
 
+    @property
+    def unfinished(self) -> int:
+        return len(self._works)
+
     # -- the cycle ---------------------------------------------------------------------------------
 
     def admit(self) -> list[Work]:

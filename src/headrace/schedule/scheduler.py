@@ -43,8 +43,7 @@ class Scheduler:
         copies: list[PageCopy] = []
         placed: set[Work] = set()
         tokens, logits = token_budget, self.logit_rows
-        ranked = sorted(state.running, key=lambda w: w.rank)
-        for work in [w for w in ranked if w.decoding] + [w for w in ranked if not w.decoding]:
+        for work in sorted(state.running, key=lambda w: (not w.decoding, w.rank)):
             if tokens <= 0 or work not in state.running:
                 continue
             count = self._span(work, tokens, logits)

@@ -75,6 +75,8 @@ class SequenceState:
     def register_full_pages(self, before: int, store: StateStore) -> list[bytes]:
         """Makes the pages filled since `before` computed tokens findable; returns their keys."""
         first, last = before // PAGE_TOKENS, self.computed // PAGE_TOKENS
+        if first == last:
+            return []
         keys = self.chain(last)[first:]
         for page, key in zip(self.pages[first:last], keys, strict=True):
             store.register(page, key)

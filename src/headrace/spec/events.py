@@ -6,13 +6,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 log = logging.getLogger("headrace.events")
 
 
-@dataclass(frozen=True, slots=True)
-class StepEvent:
+class StepEvent(NamedTuple):
     """Counters of one engine step. Seconds are wall time inside the engine thread.
 
     `text_seconds` are those of `sample_seconds` in which tokens became text.
@@ -38,7 +37,7 @@ class StepEvent:
     sample_seconds: float
     text_seconds: float = 0.0
     at: float = 0.0
-    sequences: tuple[tuple[int, str, int], ...] = field(default=())
+    sequences: tuple[tuple[int, str, int], ...] = ()
     """(sequence, phase, tokens) of every row."""
 
 

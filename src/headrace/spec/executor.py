@@ -44,11 +44,14 @@ class StepResult:
     """`logits`: [wanted rows, vocab] float32, in row order, then position.
 
     `hidden[(row index, hidden state)]`: [tokens of the row, hidden] float32.
-    Arrays are valid until the next submit.
+    Arrays are valid until the next submit. It is its own Handle where the step ran inside submit.
     """
 
     logits: np.ndarray
     hidden: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    def result(self) -> StepResult:
+        return self
 
 
 class Handle(Protocol):

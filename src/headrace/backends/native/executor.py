@@ -53,16 +53,6 @@ class Numerics:
         return f"native/{activations}/kv-{self.state}/blocks{PAGE_TOKENS}{weights}"
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A step that ran inside submit."""
-
-    outcome: StepResult
-
-    def result(self) -> StepResult:
-        return self.outcome
-
-
 class NativeExecutor:
     """Runs batches of one model on the CPU.
 
@@ -82,7 +72,7 @@ class NativeExecutor:
     ) -> None:
         self.spec, self.limits, self.numerics = spec, limits, numerics
         self._ledger, self._store, self._held = ledger, weights, list[Reservation]()
-        self._program = compile_program(spec)
+        self._program, self._groups = compile_program(spec), spec.state_groups()
         self._isa = isa or instruction_sets()[0]
         try:
             self._load(weights, threads or default_threads())
@@ -131,7 +121,7 @@ class NativeExecutor:
 
     def _make_state(self, model: _kernels.Model) -> list[tuple[np.ndarray, ...]]:
         """Keys and values of each layer, [pages, bytes of a page] of either, touched at once."""
-        groups = {layer: group for group, state in enumerate(self.spec.state_groups()) for layer in state.layers}
+        groups = {layer: group for group, state in enumerate(self._groups) for layer in state.layers}
         arenas: list[tuple[np.ndarray, ...]] = []
         for index, layer in enumerate(self.spec.layers):
             pages = self.limits.pages[groups[index]]
@@ -141,7 +131,7 @@ class NativeExecutor:
             arenas.append((keys, values))
         return arenas
 
-    def submit(self, batch: Batch) -> Done:
+    def submit(self, batch: Batch) -> StepResult:
         """Runs the step at once; raises InvalidRequest for a batch outside the limits."""
         model = self._model
         if model is None:
@@ -158,7 +148,7 @@ class NativeExecutor:
         pages = [[row.pages[group] for row in batch.rows] for group in range(len(self.limits.pages))]
         model.begin(tokens, rows, kept, pages)
         hidden = self._run(model, batch) if tokens else {}
-        return Done(StepResult(self._logits[: len(kept)], hidden))
+        return StepResult(self._logits[: len(kept)], hidden)
 
     def choose(self, logits: np.ndarray, sampling: Sampling, key: tuple[int, int], position: int) -> int:
         """A spec.Chooser: the draw that headrace.engine.sampling.choose_token makes."""
@@ -195,9 +185,8 @@ class NativeExecutor:
         return hidden
 
     def _copy(self, copies: tuple[PageCopy, ...]) -> None:
-        groups = self.spec.state_groups()
         for copy in copies:
-            for layer in groups[copy.group].layers:
+            for layer in self._groups[copy.group].layers:
                 for arena in self._state[layer]:
                     arena[copy.target] = arena[copy.source]
 
