@@ -35,13 +35,21 @@ def test_a_profile_names_where_the_time_goes(headrace, smollm2: Path) -> None:
     result = headrace("bench", str(smollm2), *sizes, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    for parts in (report["decode"], report["request"]):
+    served = report["served"]
+    for parts in (report["decode"], report["request"], served["parts"]):
         assert all(part["seconds"] >= 0 for part in parts), parts
     decode = {part["part"]: part["seconds"] for part in report["decode"]}
     assert {"schedule", "sample", "detokenise", "kernels: attention", "kernels: head"} <= decode.keys()
-    assert sum(part["share"] for part in report["decode"]) == pytest.approx(1)
+    for parts in (report["decode"], served["parts"]):
+        assert sum(part["share"] for part in parts) == pytest.approx(1)
     assert 0 < report["python_share"] < 1 and 0.5 < report["attributed"] <= 1
-    assert "Python" in headrace("bench", str(smollm2), *sizes).stdout
+    named = {part["part"]: part["seconds"] for part in served["parts"]}
+    assert {"tokenise and open", "prefill", "schedule", "kernels and backend", "sample", "detokenise"} <= named.keys()
+    http = sum(part["share"] for part in served["parts"] if part["part"].startswith("HTTP"))
+    assert served["http_share"] == pytest.approx(http) and http > 0
+    assert served["attributed"] == pytest.approx(1 - named["between steps"] / sum(named.values()))
+    shown = headrace("bench", str(smollm2), *sizes).stdout
+    assert "Python" in shown and "the same over HTTP" in shown
 
 
 @pytest.fixture(scope="module")

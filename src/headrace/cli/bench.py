@@ -121,13 +121,16 @@ def check_profile(url: str | None, options: EngineOptions) -> None:
 
 def profiled(model: str, options: EngineOptions, words: int, new: int, seed: int, quiet: bool) -> dict[str, Any]:
     from headrace.cli.profile import profile
+    from headrace.cli.served import profile_served
     from headrace.engine.engine import Engine
 
     with g.loaded_engine(model, options, quiet) as engine:
         assert isinstance(engine, Engine)
         profile(engine, min(words, 8), 4, seed)
         about = {"model": engine.model_name, "guarantees": asdict(engine.guarantees), "options": asdict(options)}
-        return {"kind": "profile", **about, **profile(engine, words, new, seed)}
+        result = {"kind": "profile", **about, **profile(engine, words, new, seed)}
+    with g.loaded_engine(model, options, quiet, remote=True) as served:
+        return result | {"served": profile_served(served, words, new, seed)}
 
 
 def online(traffic: list[Any]) -> dict[str, Any]:
@@ -164,8 +167,12 @@ def show_profile(result: dict[str, Any]) -> None:
     note(f"One request of {result['prompt_words']} words and {result['new_tokens']} new tokens.")
     print_table(("decode steps", "ms", "%"), table(result["decode"]))
     print_table(("whole request", "ms", "%"), table(result["request"]))
+    served = result["served"]
+    print_table(("the same over HTTP", "ms", "%"), table(served["parts"]))
     python, attributed = 100 * result["python_share"], 100 * result["attributed"]
     print(f"Python {python:.1f} % of a decode step; {attributed:.1f} % of the request attributed.")
+    http, attributed = 100 * served["http_share"], 100 * served["attributed"]
+    print(f"HTTP {http:.1f} % of the request to a server; {attributed:.1f} % of it attributed.")
 
 
 def show_server(part: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def profile(engine: Engine, prompt_words: int, new_tokens: int, seed: int) -> di
     """One greedy request alone, from text to text. Parts of the decode steps, of which `python_share` is
     all that is no kernel, and of the whole request, of which `attributed` is the share that a part names.
     """
-    text = " ".join(random.Random(seed).choices(WORDS, k=prompt_words))
+    text = prompt(prompt_words, seed)
     events: list[StepEvent] = []
     engine.kernel_seconds()
     stop_listening = engine.events.listen(events.append)
@@ -55,14 +55,21 @@ def profile(engine: Engine, prompt_words: int, new_tokens: int, seed: int) -> di
     }
 
 
+def prompt(words: int, seed: int) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=words))
+
+
 def parts_of(events: list[StepEvent], kernels: dict[str, float], wall: float) -> dict[str, float]:
-    """Seconds by part; what the clock shows beyond the steps is spent between them: waking readers, taking commands."""
+    """Seconds by part; what the clock shows beyond the steps is spent between them: waking readers, taking commands.
+
+    Where `kernels` are not known apart, they are one part with the backend around them.
+    """
     run, sample = sum(e.run_seconds for e in events), sum(e.sample_seconds for e in events)
     text, schedule = sum(e.text_seconds for e in events), sum(e.schedule_seconds for e in events)
     return {
         "schedule": schedule,
         **{f"kernels: {kind}": seconds for kind, seconds in kernels.items()},
-        "backend around the kernels": run - sum(kernels.values()),
+        "backend around the kernels" if kernels else "kernels and backend": run - sum(kernels.values()),
         "sample": sample - text,
         "detokenise": text,
         "between steps": wall - schedule - run - sample,
