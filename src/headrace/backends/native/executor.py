@@ -139,7 +139,8 @@ class NativeExecutor:
         check(batch, self.spec, self.limits)
         self._copy(batch.copies)
         tokens: list[int] = []
-        rows, kept = [], list[int]()
+        kept: list[int] = []
+        rows: list[tuple[int, int]] = []
         for row in batch.rows:
             if row.logits_from is not None:
                 kept += range(len(tokens) + row.logits_from, len(tokens) + len(row.tokens))
