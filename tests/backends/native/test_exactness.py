@@ -12,7 +12,7 @@ import pytest
 
 from backends.native.build import BLOCKS, SUPER_BLOCKS, BlockStore, executor, widened
 from backends.twins import ENCODER, MODELS, PAGES, RandomStore, decoder, draw, row, submit
-from headrace.backends.native.executor import NativeExecutor, Numerics, instruction_sets
+from headrace.backends.native.executor import STATE_TYPES, NativeExecutor, Numerics, instruction_sets
 from headrace.spec.batch import PageCopy, Row
 from headrace.spec.executor import StepResult, WeightStore
 from headrace.spec.model import ModelSpec, Rope
@@ -24,7 +24,7 @@ LARGE = decoder(
 )
 """Products of many panels, heads of three vectors, and four heads that share a key."""
 STORAGE = ("floats", "int16", "int8")
-CASES = list(itertools.product([*MODELS, "large"], STORAGE, ["fp16", "fp32"]))
+CASES = list(itertools.product([*MODELS, "large"], STORAGE, STATE_TYPES))
 
 
 def model(name: str, storage: str) -> ModelSpec:
@@ -48,12 +48,10 @@ def load(name: str, storage: str, state: Any, **options: Any) -> NativeExecutor:
 
 
 def soil(backend: NativeExecutor) -> None:
-    """Fills every page with infinities and NaNs by turns."""
+    """Fills every page with infinities and NaNs by turns; where it has codes, they are any and their scales those."""
     for arena in itertools.chain(*backend._state):
-        words = arena.reshape(-1).view(np.uint16)
-        words[0::2], words[1::2] = 0x7FFF, 0x7C00
-        if backend.numerics.state == "fp32":
-            arena.reshape(-1).view(np.float32)[0::2] = np.inf
+        floats = arena.reshape(-1).view(np.float16 if backend.numerics.state == "fp16" else np.float32)
+        floats[0::2], floats[1::2] = np.inf, np.nan
 
 
 def every_logit(backend: NativeExecutor, size: int = TOKENS, slots: Sequence[int] = range(PAGES)) -> np.ndarray:
@@ -122,7 +120,7 @@ def check_crowd(together: StepResult, order: list[Row], alone: dict[int, StepRes
 
 
 @pytest.mark.parametrize("storage", STORAGE)
-@pytest.mark.parametrize("state", ["fp16", "fp32"])
+@pytest.mark.parametrize("state", STATE_TYPES)
 def test_encoder_rows_alone_and_packed(storage: str, state: str) -> None:
     spec, last = model("encoder", storage), len(ENCODER.layers)
     rows = [
@@ -139,7 +137,7 @@ def test_encoder_rows_alone_and_packed(storage: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["grouped-query", "windows"])
-@pytest.mark.parametrize("state", ["fp16", "fp32"])
+@pytest.mark.parametrize("state", STATE_TYPES)
 def test_a_copied_page_continues_bit_equal(name: str, state: str) -> None:
     backend = load(name, "floats", state)
     spec, tokens = backend.spec, draw(41)

@@ -10,11 +10,12 @@ import pytest
 
 from backends.native.build import executor
 from backends.twins import MODELS, RandomStore, draw, row, submit
-from headrace.backends.native.executor import Numerics, state_bytes
+from headrace.backends.native.executor import STATE_TYPES, Numerics, StateType, page_bytes, state_bytes
 from headrace.spec.batch import Batch
 from headrace.spec.errors import EngineStopped, InvalidRequest, PlanRejected
 from headrace.spec.executor import Limits
 from headrace.spec.ledger import Ledger
+from headrace.spec.model import PAGE_TOKENS, Attention
 
 SPEC = MODELS["grouped-query"]
 GOOD = row(SPEC, draw(20))
@@ -54,12 +55,20 @@ def test_another_thread_computes_the_same_bits() -> None:
     assert np.array_equal(here, found[0])
 
 
-@pytest.mark.parametrize(("name", "state"), [("windows", "fp32"), ("experts", "fp16"), ("grouped-query", "fp16")])
-def test_the_ledger_holds_the_pages_of_every_group(name: str, state: str) -> None:
-    spec, ledger, size = MODELS[name], Ledger(), {"fp32": 4, "fp16": 2}[state]
+@pytest.mark.parametrize("state", STATE_TYPES)
+@pytest.mark.parametrize("name", ["windows", "experts", "grouped-query"])
+def test_the_ledger_holds_the_pages_of_every_group(name: str, state: StateType) -> None:
+    spec, ledger = MODELS[name], Ledger()
     backend = executor(spec, ledger=ledger, numerics=Numerics(state=state))
     counted = sum(arena.nbytes for arenas in backend._state for arena in arenas)
-    assert ledger.by_tag()["state"] == counted == sum(state_bytes(spec, backend.limits, size))
+    assert ledger.by_tag()["state"] == counted == sum(state_bytes(spec, backend.limits, state))
+
+
+@pytest.mark.parametrize(("state", "expected"), [("fp16", 512), ("fp32", 1024), ("int8", 272)])
+def test_bytes_of_a_token(state: StateType, expected: int) -> None:
+    """Of two KV heads of 64: an int8 head has a scale of four bytes for its key and one for its value."""
+    attention = Attention(heads=4, kv_heads=2, head_dim=64, scale=0.125)
+    assert sum(page_bytes(attention, state)) == expected * PAGE_TOKENS
 
 
 def test_a_plan_that_does_not_fit_is_refused_and_leaves_nothing_reserved() -> None:

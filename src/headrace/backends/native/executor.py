@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -23,27 +23,28 @@ from headrace.spec.program import compile_program
 from headrace.spec.sampling import Sampling
 
 
+StateType: TypeAlias = Literal["fp16", "fp32", "int8"]
+STATE_TYPES = get_args(StateType)
+"""In the order of kernels.h."""
+
+
 @dataclass(frozen=True, slots=True)
 class Numerics:
     """What decides the bits of a loaded model.
 
     `activations`: their bits where they meet quantised weights, in groups of 32 that share a scale; with 16 a
     model answers as in fp32, 8 are quicker (and only in the layers: routers and the head keep 16). `state`: type
-    of keys and values. `weights`: how float weights are stored ("auto": as they are).
+    of keys and values; int8 codes share a scale in each head at each position. `weights`: how float weights are
+    stored ("auto": as they are).
     """
 
     activations: Literal["int16", "int8"] = "int16"
-    state: Literal["fp16", "fp32"] = "fp16"
+    state: StateType = "fp16"
     weights: Literal["auto", "int8", "int4", "bf16"] = "auto"
 
     @property
     def planes(self) -> int:
         return 2 if self.activations == "int16" else 1
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of one key or value."""
-        return 4 if self.state == "fp32" else 2
 
     def profile(self, rounded: Iterable[str] = ()) -> str:
         """`rounded`: ggml types that no kernel reads, rounded to Q8_0 when they were loaded."""
@@ -100,7 +101,7 @@ class NativeExecutor:
 
     def _plan(self, longest: int) -> list[tuple[Tag, str, int]]:
         """What can be told before any weight is read: nearly everything."""
-        state = state_bytes(self.spec, self.limits, self.numerics.state_bytes)
+        state = state_bytes(self.spec, self.limits, self.numerics.state)
         tables = table_bytes(distinct_ropes(self._program.operations), longest)
         wanted: list[tuple[Tag, str, int]] = [
             ("workspace", "logits", 4 * self.limits.logits * logit_count(self.spec)),
@@ -109,7 +110,7 @@ class NativeExecutor:
         return wanted + [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
 
     def _reserve(self, wanted: list[tuple[Tag, str, int]]) -> None:
-        state = sum(state_bytes(self.spec, self.limits, self.numerics.state_bytes))
+        state = sum(state_bytes(self.spec, self.limits, self.numerics.state))
 
         def nearest(excess: int) -> str:
             if excess < state:
@@ -125,9 +126,9 @@ class NativeExecutor:
         arenas: list[tuple[np.ndarray, ...]] = []
         for index, layer in enumerate(self.spec.layers):
             pages = self.limits.pages[groups[index]]
-            sizes = page_bytes(layer.attention, self.numerics.state_bytes)
+            sizes = page_bytes(layer.attention, self.numerics.state)
             keys, values = (np.full((pages, size), 0, np.uint8) for size in sizes)
-            model.add_state(keys.reshape(-1), values.reshape(-1), self.numerics.state == "fp32")
+            model.add_state(keys.reshape(-1), values.reshape(-1), STATE_TYPES.index(self.numerics.state))
             arenas.append((keys, values))
         return arenas
 
@@ -223,17 +224,18 @@ def default_threads() -> int:
         return max((os.cpu_count() or 2) // 2, 1)
 
 
-def page_bytes(attention: Attention, value_bytes: int) -> tuple[int, int]:
+def page_bytes(attention: Attention, state: StateType) -> tuple[int, int]:
     """Bytes of one layer's keys and of its values in a page; a head's values are padded to whole vectors."""
     padded = -(-attention.head_dim // 16) * 16
-    row = attention.kv_heads * PAGE_TOKENS * value_bytes
-    return row * attention.head_dim, row * padded
+    value, scale = {"fp16": (2, 0), "fp32": (4, 0), "int8": (1, 4)}[state]
+    rows = attention.kv_heads * PAGE_TOKENS
+    return rows * (attention.head_dim * value + scale), rows * (padded * value + scale)
 
 
-def state_bytes(spec: ModelSpec, limits: Limits, value_bytes: int) -> tuple[int, ...]:
+def state_bytes(spec: ModelSpec, limits: Limits, state: StateType) -> tuple[int, ...]:
     """Bytes of each state group's pages."""
     return tuple(
-        sum(count * sum(page_bytes(spec.layers[layer].attention, value_bytes)) for layer in group.layers)
+        sum(count * sum(page_bytes(spec.layers[layer].attention, state)) for layer in group.layers)
         for group, count in zip(spec.state_groups(), limits.pages, strict=True)
     )
 

@@ -2,10 +2,12 @@
 //
 // A score is one chain over the values of a head, a sum of weights one chain of blocks for each of 16 lanes,
 // from the query's first visible block on, and an output value one chain over the positions that the query sees.
+// With codes the scale of a key multiplies the finished score, that of a value the weight of its position.
 // A key or value that a query does not see enters no sum: it may be anything.
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "functions.h"
 #include "kernels.h"
@@ -16,6 +18,7 @@ namespace HEADRACE_ISA {
 using headrace::Attention;
 using headrace::LayerState;
 using headrace::PAGE;
+using headrace::StateType;
 using headrace::Tile;
 
 static_assert(PAGE == LANES);
@@ -24,10 +27,63 @@ static_assert(PAGE == LANES);
 
 inline F32 load_state_values(const float* from) { return load(from); }
 inline F32 load_state_values(const uint16_t* from) { return load_f16(from); }
-inline void store_state_values(float* to, F32 x) { store(to, x); }
-inline void store_state_values(uint16_t* to, F32 x) {
+inline F32 load_state_values(const int8_t* from) { return load_i8(from); }
+
+template <class T>
+constexpr bool CODED = std::is_same_v<T, int8_t>;
+
+// What a page holds of one KV head: `width` values of each position, and for codes the scales of the positions.
+template <class T>
+inline T* head_block(void* arena, size_t number, int width) {
+  const size_t bytes = PAGE * (width * sizeof(T) + (CODED<T> ? sizeof(float) : 0));
+  return reinterpret_cast<T*>(static_cast<uint8_t*>(arena) + number * bytes);
+}
+
+template <class T>
+inline auto scales_of(T* block, int width) {
+  using Scale = std::conditional_t<std::is_const_v<T>, const float, float>;
+  return reinterpret_cast<Scale*>(block + static_cast<size_t>(width) * PAGE);
+}
+
+// Sixteen positions, times the scales of a block that has some.
+template <class T>
+inline F32 scaled(F32 positions, const T* block, int width) {
+  if constexpr (CODED<T>) return positions * load(scales_of(block, width));
+  else return positions;
+}
+
+// The step between codes: the largest size is 127 steps. NaN where a value is infinite or NaN.
+inline float step_of(const float* x, int dim) {
+  F32 most = broadcast(0), nothing = broadcast(0);
+  for (int d = 0; d < dim; d += LANES) {
+    const F32 values = load_some(x + d, dim - d);
+    most = max(most, abs(values));
+    nothing = fma(values, broadcast(0), nothing);
+  }
+  return (max_lanes(most) + sum_lanes(nothing)) / 127;
+}
+
+// Keeps the scale of a head's values at one position; returns what its values are multiplied with before they are
+// rounded to codes, 0 where they are too small for it to be finite.
+template <class T>
+inline F32 keep_scale(T* block, int width, int offset, const float* x, int dim) {
+  if constexpr (CODED<T>) {
+    const float step = step_of(x, dim);
+    scales_of(block, width)[offset] = step;
+    return broadcast(step > 1e-30f ? 1 / step : 0);
+  } else {
+    return broadcast(1);
+  }
+}
+
+inline void store_state_values(float* to, F32 x, F32) { store(to, x); }
+inline void store_state_values(uint16_t* to, F32 x, F32) {
   constexpr float most = 65504;  // the largest finite half
   store_f16(to, min(broadcast(most), max(broadcast(-most), x)));
+}
+inline void store_state_values(int8_t* to, F32 x, F32 factor) {
+  // The bound stands second, where it takes the place of a NaN.
+  store_bytes(to, to_int(min(max(x * factor, broadcast(-127)), broadcast(127))));
 }
 
 template <class T>
@@ -36,22 +92,27 @@ inline void store_pages(const Attention& a, const LayerState& state, int page, i
   const int padded = a.value_dim();
   for (int head = 0; head < a.kv_heads; ++head, k += a.dim, v += a.dim) {
     const size_t at = static_cast<size_t>(page) * a.kv_heads + head;
-    T* keys = static_cast<T*>(state.keys) + at * a.dim * PAGE + offset;
-    T* values = static_cast<T*>(state.values) + (at * PAGE + offset) * padded;
+    T* keys = head_block<T>(state.keys, at, a.dim);
+    T* values = head_block<T>(state.values, at, padded);
+    const F32 key_factor = keep_scale(keys, a.dim, offset, k, a.dim);
+    const F32 value_factor = keep_scale(values, padded, offset, v, a.dim);
     for (int d = 0; d < a.dim; d += LANES) {
       const int there = std::min(a.dim - d, LANES);
       T column[LANES];
-      store_state_values(column, load_some(k + d, there));
-      for (int i = 0; i < there; ++i) keys[(d + i) * PAGE] = column[i];
-      store_state_values(values + d, load_some(v + d, there));
+      store_state_values(column, load_some(k + d, there), key_factor);
+      for (int i = 0; i < there; ++i) keys[(d + i) * PAGE + offset] = column[i];
+      store_state_values(values + offset * padded + d, load_some(v + d, there), value_factor);
     }
   }
 }
 
 inline void store_state(const Attention& a, const LayerState& state, int page, int offset, const float* k,
                         const float* v) {
-  if (state.wide) store_pages<float>(a, state, page, offset, k, v);
-  else store_pages<uint16_t>(a, state, page, offset, k, v);
+  switch (state.type) {
+    case StateType::fp16: return store_pages<uint16_t>(a, state, page, offset, k, v);
+    case StateType::fp32: return store_pages<float>(a, state, page, offset, k, v);
+    case StateType::int8: return store_pages<int8_t>(a, state, page, offset, k, v);
+  }
 }
 
 // To the second level: so many lines at once would wait for each other in the first.
@@ -120,10 +181,8 @@ class RowGroup {
     return (tile_.token + query(r)) * stride + static_cast<size_t>(head) * a_.dim;
   }
   size_t page(int block) const { return static_cast<size_t>(tile_.pages[block]) * a_.kv_heads + kv_head_; }
-  const T* keys(int block) const { return static_cast<const T*>(state_.keys) + page(block) * a_.dim * PAGE; }
-  const T* values(int block) const {
-    return static_cast<const T*>(state_.values) + page(block) * PAGE * a_.value_dim();
-  }
+  const T* keys(int block) const { return head_block<T>(state_.keys, page(block), a_.dim); }
+  const T* values(int block) const { return head_block<T>(state_.values, page(block), a_.value_dim()); }
   float* scores(int block, int r) { return scores_ + (static_cast<size_t>(block - from_block_) * ROWS + r) * LANES; }
 
   // Scores of all blocks that a row sees.
@@ -165,7 +224,7 @@ class RowGroup {
 #pragma GCC unroll 8
     for (int b = 0; b < BLOCKS; ++b)
 #pragma GCC unroll 8
-      for (int r = 0; r < ROWS; ++r) store(scores(block + b, r), sum[b][r]);
+      for (int r = 0; r < ROWS; ++r) store(scores(block + b, r), scaled(sum[b][r], k[b], a_.dim));
   }
 
   // The first values that mix() reads: they come while weigh() computes.
@@ -174,7 +233,7 @@ class RowGroup {
       for (int i = 0; i < PAGE * a_.value_dim(); i += LANES) prefetch(values(block) + i);
   }
 
-  // Scores of a row to weights that are not yet divided by their sum; returns the sum.
+  // Scores of a row to weights of its values that are not yet divided by their sum; returns the sum.
   float weigh(int r) {
     const Span span = spans_[r];
     const F32 hidden = broadcast(-std::numeric_limits<float>::infinity());
@@ -191,7 +250,7 @@ class RowGroup {
     F32 sum = broadcast(0);
     for (int block = from_block_; block < to_block_; ++block) {
       const F32 weight = exp(load(scores(block, r)) - top);
-      store(scores(block, r), weight);
+      store(scores(block, r), scaled(weight, values(block), a_.value_dim()));
       sum = sum + weight;
     }
     return sum_lanes(sum);
@@ -287,8 +346,11 @@ inline void attend_rows(const Attention& a, const LayerState& state, const Tile&
 
 inline void attend(const Attention& a, const LayerState& state, const Tile& tile, int kv_head, const float* q,
                    float* out, size_t stride, float* scratch) {
-  if (state.wide) attend_rows<float>(a, state, tile, kv_head, q, out, stride, scratch, 0);
-  else attend_rows<uint16_t>(a, state, tile, kv_head, q, out, stride, scratch, 0);
+  switch (state.type) {
+    case StateType::fp16: return attend_rows<uint16_t>(a, state, tile, kv_head, q, out, stride, scratch, 0);
+    case StateType::fp32: return attend_rows<float>(a, state, tile, kv_head, q, out, stride, scratch, 0);
+    case StateType::int8: return attend_rows<int8_t>(a, state, tile, kv_head, q, out, stride, scratch, 0);
+  }
 }
 
 }  // namespace HEADRACE_ISA

@@ -61,11 +61,15 @@ struct Attention {
   int value_dim() const { return (dim + 15) / 16 * 16; }  // values are padded to whole vectors
 };
 
-// Keys [page, kv head, dim, 16 positions] and values [page, kv head, 16 positions, value_dim], fp16 or fp32.
+// How a key or value is stored: as a float, or as a code of 8 bits times the fp32 scale of its position and head.
+enum class StateType : int { fp16, fp32, int8 };
+
+// Keys [page, kv head, dim, 16 positions] and values [page, kv head, 16 positions, value_dim]. With int8 the
+// scales of the 16 positions follow each KV head's codes in a page.
 struct LayerState {
   void* keys;
   void* values;
-  bool wide;  // fp32
+  StateType type;
 };
 
 // Consecutive queries of one sequence, which see no key from block `to_block` on.

@@ -99,8 +99,8 @@ int add_weight(Bound& self, int format, int outputs, int inputs, int group, int 
   return self.model.add_weight(weight);
 }
 
-void add_state(Bound& self, const State& keys, const State& values, bool wide) {
-  self.model.add_state({self.hold(keys), self.hold(values), wide});
+void add_state(Bound& self, const State& keys, const State& values, int type) {
+  self.model.add_state({self.hold(keys), self.hold(values), static_cast<StateType>(type)});
 }
 
 void add_embed(Bound& self, int out, int table, float scale, const nb::object& positions, const nb::object& types) {

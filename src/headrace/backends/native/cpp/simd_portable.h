@@ -49,6 +49,7 @@ inline F32 load_f16(const uint16_t* p) { return each<F32>([&](int i) { return ha
 inline void store_f16(uint16_t* p, F32 x) {
   for (int i = 0; i < 16; ++i) p[i] = float_to_half(x.v[i]);
 }
+inline F32 load_i8(const int8_t* p) { return each<F32>([&](int i) { return static_cast<float>(p[i]); }); }
 
 inline F32 operator+(F32 a, F32 b) { return each<F32>([&](int i) { return a.v[i] + b.v[i]; }); }
 inline F32 operator-(F32 a, F32 b) { return each<F32>([&](int i) { return a.v[i] - b.v[i]; }); }
