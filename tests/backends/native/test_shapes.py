@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="the reference backend needs torch")
 from backends.native.build import BLOCKS, BlockStore, executor
 from backends.oracle import distance
 from backends.twins import RandomStore, decoder, draw, limits_of, row, submit, windows
-from headrace.backends.native.executor import NativeExecutor, instruction_sets
+from headrace.backends.native.executor import NativeExecutor, Numerics, instruction_sets
 from headrace.backends.reference.executor import ReferenceExecutor
 from headrace.spec.executor import Executor
 from headrace.spec.ledger import Ledger
@@ -105,3 +105,14 @@ def test_any_shape_equals_the_reference(spec: ModelSpec, size: int, threads: int
 @given(models(unit=32), st.permutations(BLOCKS), st.integers(1, 53), st.integers(1, 3))
 def test_any_shape_in_blocks_equals_the_reference(spec: ModelSpec, kinds: list[str], size: int, threads: int) -> None:
     check(spec, BlockStore(spec, kinds), size, threads, 1e-3)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(models(unit=1), st.integers(1, 53), st.integers(1, 3))
+def test_any_shape_with_coded_state_is_the_same_everywhere(spec: ModelSpec, size: int, threads: int) -> None:
+    numerics = Numerics(state="int8")
+    wanted = answers(executor(spec, numerics=numerics), size)
+    assert np.isfinite(wanted).all()
+    for isa in instruction_sets():
+        other = executor(spec, numerics=numerics, threads=threads, isa=isa)
+        assert np.array_equal(answers(other, size), wanted), isa

@@ -22,7 +22,6 @@ from headrace.spec.model import PAGE_TOKENS, Attention, ModelSpec
 from headrace.spec.program import compile_program
 from headrace.spec.sampling import Sampling
 
-
 StateType: TypeAlias = Literal["fp16", "fp32", "int8"]
 STATE_TYPES = get_args(StateType)
 """In the order of kernels.h."""
