@@ -9,7 +9,7 @@ from typing import Literal
 from headrace.spec.errors import UnsupportedModel
 from headrace.spec.executor import Executor, Limits, WeightStore
 from headrace.spec.ledger import Ledger
-from headrace.spec.model import ModelSpec
+from headrace.spec.model import PAGE_TOKENS, ModelSpec
 from headrace.spec.options import EngineOptions
 
 _NO_KERNELS = (
@@ -31,11 +31,14 @@ def choose_backend(wanted: Literal["auto", "native", "reference"]) -> Literal["n
     return "reference"
 
 
-def state_value_bytes(options: EngineOptions) -> int:
-    """Bytes of one key or value in the pages."""
+def state_page_bytes(spec: ModelSpec, options: EngineOptions) -> int:
+    """Bytes of a page in all state groups together."""
     if choose_backend(options.backend) == "native":
-        return 4 if options.state_type == "fp32" else 2
-    return 2 if options.dtype == "bf16" else 4
+        from headrace.backends.native.executor import page_bytes
+
+        return sum(sum(page_bytes(layer.attention, options.state_type)) for layer in spec.layers)
+    value_bytes = 2 if options.dtype == "bf16" else 4
+    return PAGE_TOKENS * value_bytes * sum(group.values_per_token for group in spec.state_groups())
 
 
 def make_executor(

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.backends.select import choose_backend, make_executor, state_value_bytes
+from headrace.backends.select import choose_backend, make_executor, state_page_bytes
 from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
 from headrace.schedule.store import pages_for
 from headrace.spec.executor import Limits
 from headrace.spec.ledger import Ledger, mib
-from headrace.spec.model import PAGE_TOKENS, ModelSpec
+from headrace.spec.model import ModelSpec
 from headrace.spec.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def load_engine(
 def decide_limits(spec: ModelSpec, options: EngineOptions) -> Limits:
     """Pages of each state group, and the most tokens and logit rows of a step."""
     groups = spec.state_groups()
-    page_bytes = PAGE_TOKENS * state_value_bytes(options) * sum(group.values_per_token for group in groups)
+    page_bytes = state_page_bytes(spec, options)
     state = DEFAULT_STATE if options.state_memory is None else options.state_memory * 2**20
     if options.state_memory is None:
         state = min(state, page_bytes * pages_for(spec.context) * options.running, _free_memory() // 4)

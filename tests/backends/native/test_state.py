@@ -139,4 +139,4 @@ def check_near(spec: ModelSpec, one: Any, most: float) -> None:
 
 def test_the_profile_names_the_type() -> None:
     backend = executor(ONE_LAYER, numerics=Numerics("int8", "int8"))
-    assert backend.guarantees.profile == "native/int8-g32/kv-int8/blocks16"
+    assert backend.guarantees.profile == "native/int8-g32-head-int16/kv-int8/blocks16"

@@ -95,7 +95,8 @@ class NativeExecutor:
         self._logits = np.zeros((limits.logits, logit_count(self.spec)), np.float32)
         self._state = self._make_state(model)
         model.prepare(self._logits)
-        self._ends, self._kinds, self._x = tuple(builder.ends), tuple(builder.kinds), list(widths).index("x")
+        self._ends, self._kinds = tuple(builder.ends), (*builder.kinds, "waking threads")
+        self._x = list(widths).index("x")
         self._model: _kernels.Model | None = model
 
     def _plan(self, longest: int) -> list[tuple[Tag, str, int]]:

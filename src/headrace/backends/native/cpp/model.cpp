@@ -64,7 +64,7 @@ size_t Model::workspace(bool measure) {
 
 void Model::prepare(float* logits) {
   logits_ = logits;
-  nanoseconds_.assign(operations_.size(), 0);
+  nanoseconds_.assign(operations_.size() + 1, 0);
   workspace(false);
 }
 
@@ -91,6 +91,9 @@ void Model::begin(std::vector<int32_t> tokens, const std::vector<std::pair<int, 
 
 void Model::run(int start, int stop) {
   using Clock = std::chrono::steady_clock;
+  const auto since = [](Clock::time_point began) { return std::chrono::nanoseconds(Clock::now() - began).count(); };
+  const auto called = Clock::now();
+  int64_t inside = 0;
   const uint32_t phase = phase_;
   phase_ += (stop - start) * PHASES;
   pool_.run([&](int member, Team& team) {
@@ -98,9 +101,13 @@ void Model::run(int start, int stop) {
     for (int i = start; i < stop; ++i) {
       const auto began = Clock::now();
       runner.run(operations_[i], phase + (i - start) * PHASES);
-      if (member == 0) nanoseconds_[i] += std::chrono::nanoseconds(Clock::now() - began).count();
+      if (member != 0) continue;
+      const int64_t taken = since(began);
+      nanoseconds_[i] += taken;
+      inside += taken;
     }
   });
+  nanoseconds_.back() += since(called) - inside;
 }
 
 std::vector<int64_t> Model::take_nanoseconds() {

@@ -139,7 +139,8 @@ class Model {
   int width(int number) const { return widths_[number]; }
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_.members(); }
-  // Nanoseconds that each operation has taken since the last call, as the first thread saw it.
+  // Nanoseconds that each operation has taken since the last call, as the first thread saw it; at the end those
+  // that went into waking the threads and waiting for the last of them.
   std::vector<int64_t> take_nanoseconds();
 
  private:
