@@ -2,8 +2,8 @@
 
 One generation runs in the engine of a real server. In alternating windows another process is quiet, or sends
 it requests that cost the server work but no model time: long texts to /tokenize, and requests that are
-refused. That process stands for clients on other machines, so it leaves the cores to the engine and the
-server: it runs at niceness 19. Printed are the decode rates, and the ratio busy to quiet of each pair:
+refused. That process stands for clients on other machines, so it takes only what the engine and the server
+leave of the cores: its policy is SCHED_IDLE, at once preempted by whoever wakes. Printed are the decode rates, and the ratio busy to quiet of each pair:
 median and range. A pair counts only where programs that do not belong here took little of the machine.
 
     python benchmarks/server_interference.py [--pairs 8] [--output benchmarks/results/server_interference.json]
@@ -46,12 +46,9 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-CLIENT_NICENESS = 19
-
-
 def hammer(pipe: Connection, url: str, connections: int) -> None:
     """In a process of its own: sends requests between "go" and "stop", and reports how many were answered."""
-    os.setpriority(os.PRIO_PROCESS, 0, CLIENT_NICENESS)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_connections=connections)) as client:
         while pipe.recv() == "go":
             stop = threading.Event()
@@ -200,7 +197,7 @@ def main() -> None:
     if arguments.output is not None:
         about: dict[str, Any] = {"kind": "server_interference", "machine": measured_on(), "options": asdict(options)}
         about["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-        about |= {"server_niceness": YIELDING, "client_niceness": CLIENT_NICENESS, "foreign": arguments.foreign}
+        about |= {"server_niceness": YIELDING, "client_policy": "idle", "foreign": arguments.foreign}
         about |= {"in_process": arguments.in_process, "tokens": arguments.tokens, "connections": arguments.connections}
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(about | result, indent=2) + "\n", encoding="utf-8")
