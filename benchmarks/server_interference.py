@@ -3,8 +3,9 @@
 One generation runs in the engine of a real server. In alternating windows another process is quiet, or sends
 it requests that cost the server work but no model time: long texts to /tokenize, and requests that are
 refused. That process stands for clients on other machines, so it takes only what the engine and the server
-leave of the cores: its policy is SCHED_IDLE, at once preempted by whoever wakes. Printed are the decode rates, and the ratio busy to quiet of each pair:
-median and range. A pair counts only where programs that do not belong here took little of the machine.
+leave of the cores: its policy is SCHED_IDLE, at once preempted by whoever wakes. Printed are the decode
+rates, and the ratio busy to quiet of each pair: median and range. A pair counts only where programs that do
+not belong here took little of the machine.
 
     python benchmarks/server_interference.py [--pairs 8] [--output benchmarks/results/server_interference.json]
 """
