@@ -1,3 +1,4 @@
+#define HEADRACE_PORTABLE  // whatever the compiler may use by default
 #define HEADRACE_ISA headrace_portable
 #define HEADRACE_TABLE portable_kernels
 #define HEADRACE_NAME "portable"

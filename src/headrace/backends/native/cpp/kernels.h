@@ -125,6 +125,8 @@ extern const Kernels portable_kernels;
 #if defined(HEADRACE_X86)
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+#elif defined(HEADRACE_ARM)
+extern const Kernels neon_kernels;
 #endif
 
 }  // namespace headrace

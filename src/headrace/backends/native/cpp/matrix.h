@@ -81,8 +81,8 @@ constexpr int group_code_bytes(int group) {
 template <Format F>
 inline void load_quads(const uint8_t* group, int pair, int quads, U8& even, U8& odd) {
   if constexpr (F == Format::codes8) {
-    even = load_codes(group + pair * 128);
-    odd = load_codes(group + pair * 128 + 64);
+    even = load_bytes(group + pair * 128);
+    odd = load_bytes(group + pair * 128 + 64);
   } else {
     const U8 both = load_codes(group + pair * 64);
     even = low_nibbles(both);
@@ -122,6 +122,8 @@ template <Format F, int GROUP, bool AFFINE, bool WIDE, int PLANES, int ROWS, int
 inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, float* out, size_t stride, bool add) {
   constexpr int quads = GROUP / 4, codes = group_code_bytes<F>(GROUP), scale_bytes = LANES * (WIDE ? 4 : 2);
   constexpr int step = codes + scale_bytes * (AFFINE ? 2 : 1);
+  constexpr int zero = F == Format::codes8 ? BYTE_ZERO : 0;  // the code that the dot products count as 0
+  static_assert(!AFFINE || zero == 0);
   const uint8_t* at = w.data + panel * w.panel_bytes;
   const size_t inputs = x.inputs, first = row * inputs;
   F32 total[ROWS][PANELS];
@@ -160,7 +162,7 @@ inline void multiply_tile(const Matrix& w, const Rows& x, int row, int panel, fl
       const size_t place = first + r * inputs + input;
       const F32 scale = broadcast(x.scales[place / SCALE_INPUTS]);
       const int32_t* sums = x.sums + place / SUM_INPUTS;
-      const I32 shift = broadcast_int(w.offset * (GROUP == SUM_INPUTS ? sums[0] : sums[0] + sums[1]));
+      const I32 shift = broadcast_int((w.offset - zero) * (GROUP == SUM_INPUTS ? sums[0] : sums[0] + sums[1]));
       for (int p = 0; p < PANELS; ++p) {
         I32 all = dot[0][r][p];
         if constexpr (PLANES == 2) all = shift_left(all, 8) + dot[1][r][p];

@@ -11,6 +11,9 @@
 
 #if defined(HEADRACE_X86)
 #include <cpuid.h>
+#elif defined(HEADRACE_ARM) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include "choose.h"
@@ -35,6 +38,16 @@ bool converts_halves() {
   unsigned a, b, c, d;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+#elif defined(HEADRACE_ARM)
+bool multiplies_bytes() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__APPLE__)
+  return true;
+#else
+  return false;
+#endif
+}
 #endif
 
 // Instruction sets that this machine runs, best first.
@@ -48,6 +61,8 @@ std::vector<std::string> instruction_sets() {
                       __builtin_cpu_supports("avx512vnni");
   if (avx2 && avx512) found.push_back("avx512");
   if (avx2) found.push_back("avx2");
+#elif defined(HEADRACE_ARM)
+  if (multiplies_bytes()) found.push_back("neon");
 #endif
   found.push_back("portable");
   return found;
@@ -59,6 +74,8 @@ const Kernels& kernels(const std::string& name) {
 #if defined(HEADRACE_X86)
     if (name == "avx512") return avx512_kernels;
     if (name == "avx2") return avx2_kernels;
+#elif defined(HEADRACE_ARM)
+    if (name == "neon") return neon_kernels;
 #endif
     return portable_kernels;
   }

@@ -9,12 +9,14 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512VNNI__)
+#if defined(HEADRACE_PORTABLE)
+#include "simd_portable.h"
+#elif defined(__AVX512VNNI__)
 #include "simd_avx512.h"
 #elif defined(__AVX2__)
 #include "simd_avx2.h"
-#else
-#include "simd_portable.h"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "simd_neon.h"
 #endif
 
 namespace HEADRACE_ISA {

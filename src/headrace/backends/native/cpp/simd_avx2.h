@@ -98,6 +98,8 @@ inline U8 load_codes(const uint8_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
 }
+constexpr int BYTE_ZERO = 0;
+inline U8 load_bytes(const uint8_t* p) { return load_codes(p); }
 inline U8 low_nibbles(U8 x) {
   const __m256i mask = _mm256_set1_epi8(15);
   return {_mm256_and_si256(x.a, mask), _mm256_and_si256(x.b, mask)};

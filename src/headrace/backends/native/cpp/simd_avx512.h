@@ -64,6 +64,9 @@ inline void store_bytes(int8_t* p, I32 a) {
 }
 
 inline U8 load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+// Codes of 8 bits, each less BYTE_ZERO: as dot4 takes them.
+constexpr int BYTE_ZERO = 0;
+inline U8 load_bytes(const uint8_t* p) { return load_codes(p); }
 inline U8 low_nibbles(U8 a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
 inline U8 high_nibbles(U8 a) {
   return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
@@ -80,7 +83,7 @@ inline Quad broadcast_quad(const int8_t* x) {
   std::memcpy(&quad, x, sizeof quad);
   return {_mm512_set1_epi32(quad)};
 }
-// acc + in each lane the product of its four unsigned bytes with the quad's four signed bytes.
+// acc + in each lane the product of its four codes with the quad's four signed bytes.
 inline I32 dot4(I32 acc, U8 w, Quad x) { return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)}; }
 
 }  // namespace HEADRACE_ISA

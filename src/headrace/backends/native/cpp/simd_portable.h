@@ -97,6 +97,8 @@ inline U8 load_codes(const uint8_t* p) {
   std::memcpy(out.v, p, sizeof out.v);
   return out;
 }
+constexpr int BYTE_ZERO = 0;
+inline U8 load_bytes(const uint8_t* p) { return load_codes(p); }
 inline U8 low_nibbles(U8 a) {
   for (auto& byte : a.v) byte &= 15;
   return a;
