@@ -12,7 +12,7 @@ KERNELS := CMakeLists.txt $(wildcard src/headrace/backends/native/cpp/*)
 BUILT := $(BIN)/python -c 'import headrace.backends.native._kernels' 2>/dev/null || { \
   echo "The kernels could not be built; install a C++20 compiler and Python's headers (g++, python3-dev) and run make again." >&2; exit 1; }
 
-.PHONY: run test lint check prove sanitize bench clean
+.PHONY: run test lint check prove sanitize arm bench clean
 
 run: export HEADRACE_PROMPT = $(value PROMPT)
 run: $(VENV)/.stamp-run
@@ -46,6 +46,10 @@ sanitize: $(VENV)/.stamp-test
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -o pythonpath="$(SANITIZED)/src tests" tests/backends/native $(ARGS)
+
+arm: | $(BIN)/python
+	@$(INSTALL) cmake ninja
+	@PATH="$(abspath $(BIN)):$$PATH" sh tests/arm.sh $(ARGS)
 
 bench: $(VENV)/.stamp-run
 	@$(BIN)/headrace bench --output benchmarks/results/offline.json $(ARGS)
