@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -15,11 +14,6 @@ from headrace.spec.rope import rope_amplitude, rope_frequencies
 
 def as_torch(store: RandomStore) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(tensor.numpy().copy()) for name, tensor in store.tensors.items()}
-
-
-def distance(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference over the largest value."""
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 def oracle(spec: ModelSpec, w: Mapping[str, torch.Tensor], tokens: Sequence[int]) -> tuple[torch.Tensor, list]:

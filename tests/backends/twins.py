@@ -134,3 +134,8 @@ def row(
 def submit(backend: Executor, *rows: Row, **more: Any) -> StepResult:
     result = backend.submit(Batch(0, rows, **more)).result()
     return StepResult(result.logits.copy(), {key: value.copy() for key, value in result.hidden.items()})
+
+
+def distance(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference over the largest value."""
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())

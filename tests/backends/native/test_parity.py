@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="the plain forward pass is written in torch")
 
 from backends.native.build import BLOCKS, EXACT, SUPER_BLOCKS, BlockStore, executor, widened
-from backends.oracle import as_torch, distance, oracle
-from backends.twins import ENCODER, MODELS, RandomStore, decoder, draw, row, submit
+from backends.oracle import as_torch, oracle
+from backends.twins import ENCODER, MODELS, RandomStore, decoder, distance, draw, row, submit
 from headrace.backends.native.executor import Numerics
 from headrace.spec.model import ModelSpec, Rope
 

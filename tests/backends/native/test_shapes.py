@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch", reason="the reference backend needs torch")
 
 from backends.native.build import BLOCKS, BlockStore, executor
-from backends.oracle import distance
-from backends.twins import RandomStore, decoder, draw, limits_of, row, submit, windows
+from backends.twins import RandomStore, decoder, distance, draw, limits_of, row, submit, windows
 from headrace.backends.native.executor import NativeExecutor, Numerics, instruction_sets
 from headrace.backends.reference.executor import ReferenceExecutor
 from headrace.spec.executor import Executor

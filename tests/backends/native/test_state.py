@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from backends.native.build import executor
-from backends.oracle import distance
-from backends.twins import ENCODER, MODELS, PAGES, VOCAB, RandomStore, decoder, draw, row, submit, windows
+from backends.twins import ENCODER, MODELS, PAGES, VOCAB, RandomStore, decoder, distance, draw, row, submit, windows
 from headrace.backends.native.executor import NativeExecutor, Numerics, StateType
 from headrace.model.tensor import Tensor
 from headrace.spec.model import PAGE_TOKENS, ModelSpec

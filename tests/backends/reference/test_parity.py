@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from backends.oracle import as_torch, distance, oracle
+from backends.oracle import as_torch, oracle
 from backends.reference.build import executor
-from backends.twins import ENCODER, MODELS, RandomStore, draw, row, submit
+from backends.twins import ENCODER, MODELS, RandomStore, distance, draw, row, submit
 from headrace.backends.reference.dense import DenseModel
 
 
