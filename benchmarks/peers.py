@@ -68,8 +68,9 @@ class Comparison:
     def missing(self, cell: Cell) -> range:
         """Numbers of the rounds that are still to be measured with these sources."""
         kept = self.record.of(self.setting, self.revision, self.args.disturbed)
-        done = kept.get((name_of(self.workload.model, cell), self.peer.name), [])
-        return range(0 if self.args.fresh else len(done), self.args.rounds)
+        this = (name_of(self.workload.model, cell), self.peer.name)
+        done = sum(len(rounds) for key, rounds in kept.items() if key[:2] == this)
+        return range(0 if self.args.fresh else done, self.args.rounds)
 
     def run(self, cells: list[Cell]) -> None:
         """An engine that fails costs its cells and is named; the others go on."""

@@ -114,12 +114,13 @@ class Record:
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(done)) + "\n")
 
-    def of(self, setting: str, revision: str | None, disturbed: bool) -> dict[tuple[str, str], list[Round]]:
-        """{(cell, peer): rounds} of one setting, of one revision or of the last one measured; quiet ones or all."""
-        found: defaultdict[tuple[str, str], list[Round]] = defaultdict(list)
+    def of(self, setting: str, revision: str | None, disturbed: bool) -> dict[tuple[str, str, str], list[Round]]:
+        """{(cell, peer, profile): rounds} of one setting, of one revision or of the last one measured; quiet ones
+        or all."""
+        found: defaultdict[tuple[str, str, str], list[Round]] = defaultdict(list)
         for done in self.rounds:
             fit = disturbed or done.bystanders <= QUIET
             if fit and done.setting == setting and revision in (None, done.revision):
-                found[done.cell, done.peer].append(done)
+                found[done.cell, done.peer, done.profile].append(done)
         last = {key: rounds[-1].revision for key, rounds in found.items()}
         return {key: [r for r in rounds if r.revision == last[key]] for key, rounds in found.items()}

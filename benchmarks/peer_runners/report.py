@@ -17,14 +17,15 @@ PREFILL_TARGET = 1.2
 
 
 def rows_of(
-    rounds: dict[tuple[str, str], list[Round]], models: dict[str, Geometry], measured: dict[str, Any] | None
+    rounds: dict[tuple[str, str, str], list[Round]], models: dict[str, Geometry], measured: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """One row for each cell and peer: medians, the ratios' median, lowest and highest, the share of the limit."""
+    """One row for each cell, peer and profile of ours: medians, the ratios' median, lowest and highest, the share
+    of the limit."""
     rows = []
     for workload in WORKLOADS:
         for cell in workload.cells:
             name = name_of(workload.model, cell)
-            for (of, peer), done in rounds.items():
+            for (of, peer, profile), done in rounds.items():
                 if of != name:
                     continue
                 ours = statistics.median(r.ours for r in done)
@@ -34,6 +35,7 @@ def rows_of(
                     {
                         "model": workload.model,
                         "weights": done[-1].weights,
+                        "profile": profile,
                         "peer": peer,
                         "peer_version": done[-1].peer_version,
                         "measure": cell.measure,
@@ -70,21 +72,21 @@ def verdict(best: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: one line a cell and peer, the best peer of each cell marked, with what acceptance says of it."""
+    """Markdown: one line a cell, profile and peer; beside the best peer what acceptance says of it."""
     lines = [
-        "| cell | ours | peer | theirs | ratio [range] | of the limit | acceptance |",
-        "| --- | ---: | --- | ---: | --- | ---: | --- |",
+        "| cell | profile | ours | peer | theirs | ratio [range] | of the limit | acceptance |",
+        "| --- | --- | ---: | --- | ---: | --- | ---: | --- |",
     ]
-    cells: defaultdict[tuple[str, str, int, int], list[dict[str, Any]]] = defaultdict(list)
+    cells: defaultdict[tuple[str, str, int, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        cells[row["model"], row["measure"], row["batch"], row["prompt"]].append(row)
-    for (model, measure, batch, prompt), peers in cells.items():
+        cells[row["model"], row["measure"], row["batch"], row["prompt"], row["profile"]].append(row)
+    for (model, measure, batch, prompt, profile), peers in cells.items():
         best = min(peers, key=lambda row: row["ratio"])
         for row in sorted(peers, key=lambda row: row["ratio"]):
             share = f"{row['limit_fraction']:.0%}" if row["limit_fraction"] is not None else ""
             ratio = f"{row['ratio']:.2f} [{row['low']:.2f}–{row['high']:.2f}]"
             lines.append(
-                f"| {model} {measure} {batch} × {prompt} | {figure(row['ours'])} | {row['peer']} "
+                f"| {model} {measure} {batch} × {prompt} | {profile} | {figure(row['ours'])} | {row['peer']} "
                 f"| {figure(row['theirs'])} | {ratio} | {share} | {verdict(best) if row is best else ''} |"
             )
     return "\n".join(lines)
