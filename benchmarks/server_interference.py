@@ -48,7 +48,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def hammer(pipe: Connection, url: str, connections: int) -> None:
-    """In a process of its own: sends requests between "go" and "stop", and reports how many were answered."""
+    """In a process of its own: sends requests from "go" to "stop"; tells at each "count" how many were answered."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_connections=connections)) as client:
         while pipe.recv() == "go":
@@ -57,11 +57,11 @@ def hammer(pipe: Connection, url: str, connections: int) -> None:
             threads = [threading.Thread(target=send, args=(client, stop, counts, i)) for i in range(connections)]
             for thread in threads:
                 thread.start()
-            pipe.recv()
+            while pipe.recv() == "count":
+                pipe.send(sum(counts))
             stop.set()
             for thread in threads:
                 thread.join()
-            pipe.send(sum(counts))
 
 
 def send(client: httpx.Client, stop: threading.Event, counts: list[int], lane: int) -> None:
@@ -108,14 +108,19 @@ class Windows:
     def _rate(self, busy: bool) -> float:
         if not busy:
             return decode_rate(self._sequence, self._tokens)
-        began = time.perf_counter()
         self._client.send("go")
         time.sleep(0.2)
+        before, began = self._answered(), time.perf_counter()
         rate = decode_rate(self._sequence, self._tokens)
-        self._client.send("stop")
-        self.requests += self._client.recv()
         self.busy_seconds += time.perf_counter() - began
+        self.requests += self._answered() - before
+        self._client.send("stop")
         return rate
+
+    def _answered(self) -> int:
+        self._client.send("count")
+        answered: int = self._client.recv()
+        return answered
 
 
 def measure(engine: Surface, url: str, pairs: int, tokens: int, connections: int, foreign: float) -> dict[str, Any]:

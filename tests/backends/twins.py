@@ -34,6 +34,15 @@ def windows(spec: ModelSpec, *sizes: int | None) -> ModelSpec:
     return replace(spec, layers=tuple(replace(first, attention=replace(first.attention, window=n)) for n in sizes))
 
 
+def unequal(spec: ModelSpec) -> ModelSpec:
+    """The same model with a narrower layer of half as many heads behind the others."""
+    last = spec.layers[-1]
+    heads, kv_heads = last.attention.heads // 2, last.attention.kv_heads // 2
+    attention = replace(last.attention, heads=heads, kv_heads=kv_heads)
+    small = replace(last, attention=attention, mlp=replace(last.mlp, width=last.mlp.width * 2 // 3))
+    return replace(spec, layers=(*spec.layers, small))
+
+
 LAYER_NORM = Norm("layer", 1e-5, bias=True)
 MODELS: dict[str, ModelSpec] = {
     "grouped-query": decoder(),
@@ -53,6 +62,7 @@ MODELS: dict[str, ModelSpec] = {
         learned_positions=CONTEXT,
         final_norm=LAYER_NORM,
     ),
+    "unequal layers": unequal(decoder()),
     "experts": decoder(mlp={"experts": 5, "top_k": 2}),
     "experts, as routed": decoder(mlp={"experts": 5, "top_k": 3, "renormalise": False, "activation": "relu"}),
 }

@@ -126,5 +126,7 @@ def request(host: str, port: int, marks: Marks, text: str, new_tokens: int) -> N
     events = [json.loads(line[6:]) for line in reply if line.startswith(b"data: {")]
     marks.received = time.time()
     connection.close()
-    if reply.status != 200 or any("error" in event for event in events):
+    if reply.status != 200:
         raise HeadraceError(f"The server of the profile refused its request with status {reply.status}; see its log.")
+    if failed := next((event["error"]["message"] for event in events if "error" in event), None):
+        raise HeadraceError(f"The server of the profile failed ({failed}); see its log.")

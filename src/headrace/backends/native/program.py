@@ -130,7 +130,9 @@ class Builder:
         x = number[norm.x if norm else products[0].x]
         given = self._norm(norm) if norm else None
         coded, self._coded = products[0].x == self._coded, None
-        planes = self._code(ops, at + used, after.out, 1) if isinstance(after, Activate) and join == ACTIVATED else 0
+        planes = 0
+        if isinstance(after, Activate) and join == ACTIVATED and not coded:
+            planes = self._code(ops, at + used, after.out, 1)
         code = ACTIVATIONS.index(activation)
         self._model.add_linear(x, self._planes, given, listed, join, code, out, coded, planes)
         return used
@@ -140,7 +142,9 @@ class Builder:
         products = _products(ops, at)
         if not products or products[0].x != out or self._program.widths[out] // parts % CODED_TOGETHER:
             return 0
-        if any(matrix.format not in CODE_FORMATS for p in products for matrix in self._matrices[p.weight]):
+        width = self._program.widths[out]  # of the widest layer
+        matrices = [matrix for p in products for matrix in self._matrices[p.weight]]
+        if any(matrix.format not in CODE_FORMATS or matrix.inputs != width for matrix in matrices):
             return 0
         self._coded = out
         return self._planes

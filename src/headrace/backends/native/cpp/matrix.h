@@ -15,9 +15,9 @@ using headrace::SUM_INPUTS;
 
 // ---- activations ----
 
-// Codes of 16 values; returns their sum.
-inline int32_t store_codes(F32 scaled, int planes, int8_t* first, int8_t* second) {
-  const I32 whole = to_int(scaled);
+// Codes of 16 values; returns their sum. The bound stands second, where it takes the place of a NaN.
+inline int32_t store_codes(F32 scaled, float bound, int planes, int8_t* first, int8_t* second) {
+  const I32 whole = to_int(min(max(scaled, broadcast(-bound)), broadcast(bound)));
   if (planes == 1) {
     store_bytes(first, whole);
   } else {
@@ -33,13 +33,14 @@ inline int32_t store_codes(F32 scaled, int planes, int8_t* first, int8_t* second
 // read back right after its lanes were written one by one would wait until every store before has left the core.
 inline void quantise_groups(const Rows& x, const float* values, size_t at, int groups) {
   static_assert(SCALE_INPUTS == 2 * LANES && SUM_INPUTS == LANES);
+  const float bound = x.planes == 1 ? 127.0f : 127.0f * 256 - 1;
   F32 most = broadcast(0);
   for (int g = 0; g < groups; ++g) {
     const float* group = values + g * SCALE_INPUTS;
     most = keep_lanes(broadcast(max_lanes(max(abs(load(group)), abs(load(group + LANES))))), g, g + 1, most);
   }
   alignas(64) float scales[LANES], inverse[LANES];
-  const F32 scale = most / broadcast(x.planes == 1 ? 127.0f : 127.0f * 256 - 1);
+  const F32 scale = most / broadcast(bound);
   store(scales, scale);
   store(inverse, select_less(broadcast(1e-30f), scale, broadcast(1) / scale, broadcast(0)));
   store_some(x.scales + at / SCALE_INPUTS, scale, groups);
@@ -50,8 +51,8 @@ inline void quantise_groups(const Rows& x, const float* values, size_t at, int g
   const int planes = x.planes;
   for (int g = 0; g < groups; ++g, sums += 2, values += SCALE_INPUTS, first += SCALE_INPUTS, second += SCALE_INPUTS) {
     const F32 factor = broadcast(inverse[g]);
-    const int32_t low = store_codes(load(values) * factor, planes, first, second);
-    const int32_t high = store_codes(load(values + LANES) * factor, planes, first + LANES, second + LANES);
+    const int32_t low = store_codes(load(values) * factor, bound, planes, first, second);
+    const int32_t high = store_codes(load(values + LANES) * factor, bound, planes, first + LANES, second + LANES);
     sums[0] = low;
     sums[1] = high;
     totals[g] = scales[g] * static_cast<float>(low + high);

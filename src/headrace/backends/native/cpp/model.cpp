@@ -20,11 +20,12 @@ size_t grow(std::vector<T>& values, size_t count, bool measure) {
 
 }  // namespace
 
-size_t Scratch::size(size_t rows, size_t inputs, size_t attend_values, bool measure) {
+size_t Scratch::size(size_t rows, size_t inputs, bool floats, size_t attend_values, bool measure) {
   const size_t values_ = rows * ((inputs + SCALE_INPUTS - 1) / SCALE_INPUTS * SCALE_INPUTS);
-  return grow(values, values_, measure) + grow(scales, values_ / SCALE_INPUTS, measure) +
-         grow(totals, values_ / SCALE_INPUTS, measure) + grow(codes[0], values_, measure) + grow(codes[1], values_, measure) +
-         grow(sums, values_ / SUM_INPUTS, measure) + grow(attention, attend_values, measure);
+  return grow(values, floats ? values_ : 0, measure) + grow(scales, values_ / SCALE_INPUTS, measure) +
+         grow(totals, values_ / SCALE_INPUTS, measure) + grow(codes[0], values_, measure) +
+         grow(codes[1], values_, measure) + grow(sums, values_ / SUM_INPUTS, measure) +
+         grow(attention, attend_values, measure);
 }
 
 Model::Model(const Kernels& kernels, int threads, int tokens, int logits, int blocks, std::vector<int> widths)
@@ -55,8 +56,8 @@ size_t Model::workspace(bool measure) {
     }
   }
   const size_t rows = std::max<size_t>(std::max(tokens_, logit_rows_), routed);
-  size_t bytes = shared_.size(rows, inputs, 0, measure) + coded_.size(tokens_, coded, 0, measure);
-  for (Scratch& own : own_) bytes += own.size(FEW_ROWS, inputs, attend, measure);
+  size_t bytes = shared_.size(rows, inputs, true, 0, measure) + coded_.size(tokens_, coded, false, 0, measure);
+  for (Scratch& own : own_) bytes += own.size(FEW_ROWS, inputs, true, attend, measure);
   for (size_t i = 0; i < widths_.size(); ++i) bytes += grow(buffers_[i], size_t(tokens_) * widths_[i], measure);
   return bytes + grow(expert_middle_, routed * middle, measure) + grow(expert_up_, routed * middle, measure) +
          grow(expert_down_, routed * hidden, measure) + grow(expert_out_, routed * hidden, measure);

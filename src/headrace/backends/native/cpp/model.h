@@ -112,8 +112,9 @@ struct Scratch {
   std::vector<int8_t> codes[2];
   std::vector<int32_t> sums;
 
-  // Returns its bytes; allocates nothing where `measure`.
-  size_t size(size_t rows, size_t inputs, size_t attend_values, bool measure);
+  // `floats`: room for the values themselves, not for their codes alone. Returns its bytes; allocates nothing
+  // where `measure`.
+  size_t size(size_t rows, size_t inputs, bool floats, size_t attend_values, bool measure);
 };
 
 class Model {

@@ -37,7 +37,7 @@ Rows Runner::coded(int buffer, int planes) const {
 }
 
 Rows Runner::prepare(int buffer, int inputs, const Norm& norm, int planes, bool quantise, bool overwritten) {
-  const bool few = count() <= FEW_ROWS;
+  const bool few = count() <= FEW_ROWS && !overwritten;
   Scratch& scratch = few ? m_.own_[member_] : m_.shared_;
   Rows rows = rows_of(scratch, inputs, planes);
   const bool copied = norm.gain || overwritten;
