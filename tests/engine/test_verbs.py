@@ -11,6 +11,7 @@ from engine.canary import VOCAB, ToyTokenizer, oracle_hidden, oracle_logits
 from engine.verbs import HOT, PROMPT, WAIT, held, made, oracle, stop
 from headrace.engine.engine import Engine
 from headrace.engine.sampling import token_logprob
+from headrace.engine.sequence import SequenceHandle
 from headrace.spec.errors import (
     ContextExceeded,
     HeadraceError,
@@ -317,6 +318,29 @@ def test_a_fork_shares_pages_until_it_writes(engine: Engine) -> None:
         assert kid.extend(stop(2), HOT).result(WAIT).token_ids == oracle(kid, parent.tokens, 2)
     assert engine.stats()["pages_used"] == before + 4
     assert parent.extend(stop(2), HOT).result(WAIT).token_ids == oracle(parent, parent.tokens[:40], 2)
+
+
+def test_a_sequence_opened_at_the_place_of_another_goes_on_as_that_one(engine: Engine) -> None:
+    root = engine.open_now(list(range(1, 20)), seed=5)
+    kid = root.fork(2)[1]
+    mark = kid.mark()
+    kid.extend(stop(3), HOT).result(WAIT)
+    kid.rewind(mark)
+    kid.extend(stop(4), HOT).result(WAIT)
+    again = engine.open_now(kid.tokens, place=kid.place)
+
+    def outcomes(sequence: SequenceHandle) -> list[list[int]]:
+        here = sequence.mark()
+        found = []
+        for handle in (sequence, *sequence.fork(2)):
+            found.append(handle.extend(stop(6), HOT).result(WAIT).token_ids)
+        sequence.rewind(here)
+        return [*found, sequence.extend(stop(6), HOT).result(WAIT).token_ids]
+
+    drawn = outcomes(kid)
+    assert outcomes(again) == drawn
+    assert len({tuple(tokens) for tokens in drawn}) == 4, "each of these places draws noise of its own"
+    assert kid.tree == root.id and again.tree == again.id
 
 
 def test_rewinding_into_a_cached_page_leaves_the_cache_right(engine: Engine) -> None:

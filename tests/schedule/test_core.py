@@ -372,7 +372,7 @@ def test_one_pinned_sequence_never_takes_the_pages_of_another() -> None:
         sequence = SequenceState(id, [id] * length, Label("a"), "v", pinned)
         sequence.prepare(computed, store)
         sequence.computed = computed
-        state.running.append(Work(sequence, "decode", length - 1, 48, id, produced=produced))
+        state.running.append(Work(sequence, "decode", length - 1, 48, id, id, produced=produced))
         return sequence
 
     running(1, 10, 0, pinned=True)
@@ -382,3 +382,29 @@ def test_one_pinned_sequence_never_takes_the_pages_of_another() -> None:
     batch = Scheduler(8).schedule(state, 64)
     assert [row.sequence for row in batch.rows] == [3]
     assert younger.pages == held and state.preempted == 0
+
+
+def preempted_first(values: list[float], trees: list[int]) -> int:
+    """Which of several sequences, all decoding and opened in order, gives up its pages when these run out."""
+    driver = Driver(made_core(pages=2 * len(values) + 1))
+    ids = [id + 10 for id in range(len(values))]
+    for id, value, tree in zip(ids, values, trees, strict=True):
+        sequence = driver.open(id, [id] * 16)
+        sequence.tree = tree
+        driver.core.submit(sequence, "decode", 15, 16 + 40, value=value)
+    while not driver.core.state.preempted:
+        driver.step()
+    (victim,) = [work.sequence.id for work in driver.core.state.waiting]
+    driver.run()
+    return victim - 10
+
+
+def test_pages_are_taken_from_the_least_valuable_of_a_tree() -> None:
+    assert preempted_first([0.9, 0.1, 0.5, 0.7], [1, 1, 1, 1]) == 1
+    assert preempted_first([0.1, 0.9, 0.5, 0.7], [1, 1, 1, 1]) == 0
+    assert preempted_first([0.5] * 4, [1, 1, 1, 1]) == 3, "of equal ones, the youngest"
+
+
+def test_the_value_in_one_tree_does_not_matter_to_another() -> None:
+    assert preempted_first([0.1, 0.1, 0.8, 0.9], [1, 1, 2, 2]) == 2, "the younger tree, there the less valuable"
+    assert preempted_first([0.0, 9.0, 9.0, 9.0], [1, 2, 3, 4]) == 3

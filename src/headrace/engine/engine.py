@@ -149,7 +149,7 @@ class Engine(Surface):
         wanted = 0 if sampling.prompt_logprobs is not None else len(tokens) - 1
 
         def start(core: Core) -> None:
-            core.submit(core.sequences[handle.id], "decode", wanted, most, owner=task)
+            core.submit(core.sequences[handle.id], "decode", wanted, most, owner=task, value=handle.value)
 
         self._post_task(start, task)
         return extension

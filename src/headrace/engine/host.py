@@ -117,8 +117,9 @@ class Host:
         handle = self._handles[id]
         handle.rewind(Mark(handle.id, mark.length, mark.branch, mark.forks), replay)
 
-    def extend(self, number: int, id: int, stop: Any, sampling: Any) -> None:
+    def extend(self, number: int, id: int, stop: Any, sampling: Any, value: float) -> None:
         try:
+            self._handles[id].value = value
             extension = self._handles[id].extend(stop, sampling)
         except Exception as error:
             self._outbox.put("news", News([(number, [], error)], [], self.engine.stats(), self.engine.healthy()))

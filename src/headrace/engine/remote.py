@@ -115,7 +115,7 @@ class RemoteEngine(Surface):
     # -- verbs -------------------------------------------------------------------------------------
 
     def _create(self, handle: SequenceHandle, label: Label, pin: bool) -> None:
-        how = {"principal": label.principal, "sharing": label.sharing, "seed": handle.seed, "pin": pin}
+        how = {"principal": label.principal, "sharing": label.sharing, "place": handle.place, "pin": pin}
         opened = self._ask("open", handle.id, list(handle._tokens), how)
         handle._failure = opened._future
         if pin:
@@ -129,7 +129,7 @@ class RemoteEngine(Surface):
         number = next(self._numbers)
         extension = Extension(lambda: self._cancel(number))
         self._extensions[number] = extension
-        self._start(self._extensions, number, "extend", handle.id, stop, sampling)
+        self._start(self._extensions, number, "extend", handle.id, stop, sampling, handle.value)
         return extension
 
     def _append(self, handle: SequenceHandle, tokens: list[int]) -> None:

@@ -34,6 +34,16 @@ class Mark:
     forks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which noise a sequence draws next: `open(tokens, place=handle.place)` goes on exactly as `handle` would."""
+
+    seed: int
+    path: tuple[int, ...] = (0,)
+    branches: int = 0
+    forks: int = 0
+
+
 class SequenceHandle:
     """A live sequence. Verbs return at once; what goes wrong later surfaces at the next await or verb.
 
@@ -46,19 +56,23 @@ class SequenceHandle:
         id: int,
         tokens: list[int],
         prompt: int,
-        seed: int,
-        path: tuple[int, ...],
+        place: Place,
         sampling: Sampling,
+        tree: int | None = None,
     ) -> None:
         self.id = id
-        self.seed = seed
+        self.seed = place.seed
         self.sampling = sampling
         self.prompt_tokens = prompt
+        self.tree = id if tree is None else tree
+        """Id of the sequence that this one was forked from first of all."""
+        self.value = 0.0
+        """Where pages run short, the least valuable sequence of a tree gives up its own first."""
         self._engine = engine
         self._tokens = tokens
-        self._path = path
-        self._branches = path[-1]
-        self._forks = 0
+        self._path = place.path
+        self._branches = place.branches
+        self._forks = place.forks
         self._extension: Extension | None = None
         self._failure: Future[None] | None = None
         self._closed = False
@@ -68,6 +82,10 @@ class SequenceHandle:
         """All tokens the sequence owns, those of a finished extend included."""
         self._collect()
         return list(self._tokens)
+
+    @property
+    def place(self) -> Place:
+        return Place(self.seed, self._path, self._branches, self._forks)
 
     def __len__(self) -> int:
         self._collect()

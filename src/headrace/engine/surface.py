@@ -13,7 +13,7 @@ import numpy as np
 
 from headrace.engine.answer import Answer, Extension, Step
 from headrace.engine.sampling import NoiseKey
-from headrace.engine.sequence import Mark, SequenceHandle
+from headrace.engine.sequence import Mark, Place, SequenceHandle
 from headrace.engine.tasks import Pool
 from headrace.spec.errors import ContextExceeded, InvalidRequest, UnsupportedModel
 from headrace.spec.events import EventLog
@@ -62,8 +62,11 @@ class Surface(ABC):
         seed: int | None = None,
         sampling: Sampling | None = None,
         pin: bool = False,
+        place: Place | None = None,
     ) -> SequenceHandle:
         """A new sequence: nothing runs until a verb needs it. `seed` None draws one (see `handle.seed`).
+
+        `place`, of a handle that is gone, takes the seed's place: the sequence draws what that one would have.
 
         Raises InvalidRequest, ContextExceeded; UnsupportedModel for text without a tokenizer.
         """
@@ -73,8 +76,8 @@ class Surface(ABC):
         if not tokens:
             raise InvalidRequest("The prompt is empty; give at least one token.", "prompt")
         self._check_length(len(tokens))
-        seed = secrets.randbits(63) if seed is None else seed
-        handle = SequenceHandle(self, next(self._ids), tokens, len(tokens), seed, (0,), sampling or Sampling())
+        place = place or Place(secrets.randbits(63) if seed is None else seed)
+        handle = SequenceHandle(self, next(self._ids), tokens, len(tokens), place, sampling or Sampling())
         self._create(handle, Label(principal, sharing), pin)
         return handle
 
@@ -204,6 +207,7 @@ class Surface(ABC):
         raise InvalidRequest(f"{what!r} cannot be read; ask for hidden:0 … hidden:{count - 1} or hidden:-1.", "what")
 
     def _fork(self, parent: SequenceHandle, tokens: list[int], path: tuple[int, ...]) -> SequenceHandle:
-        kid = SequenceHandle(self, next(self._ids), tokens, parent.prompt_tokens, parent.seed, path, parent.sampling)
+        place = Place(parent.seed, path)
+        kid = SequenceHandle(self, next(self._ids), tokens, parent.prompt_tokens, place, parent.sampling, parent.tree)
         self._branch(parent, kid)
         return kid

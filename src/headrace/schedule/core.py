@@ -102,13 +102,16 @@ class Core:
         most: int,
         reads: tuple[int, ...] = (),
         owner: object = None,
+        value: float = 0.0,
     ) -> Work:
         """Queues work. Raises PagesExhausted when it could not run even with all other pages free."""
         self._check_fits(sequence, most)
         if sequence.pinned:
             self._check_pins(sequence, most)
         self._next_order += 1
-        work = Work(sequence, phase, wanted_from, most, self._next_order, reads, owner)
+        order = self._next_order
+        lead = min((w.lead for w in self._works.values() if w.sequence.tree == sequence.tree), default=order)
+        work = Work(sequence, phase, wanted_from, most, order, lead, reads, owner, value=value)
         self._works[sequence.id] = work
         self.state.idle.pop(sequence.id, None)
         self.state.waiting.append(work)

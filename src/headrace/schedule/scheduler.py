@@ -100,9 +100,9 @@ class Scheduler:
 
     @staticmethod
     def _victim(state: ScheduleState, work: Work, placed: set[Work]) -> Work | None:
-        """The youngest work that ranks below `work` and has no row yet; never a pinned one."""
+        """The work of lowest rank below `work` that has no row yet; never a pinned one."""
         ranked = (w for w in state.running if w not in placed and not w.sequence.pinned and w.rank > work.rank)
-        return max(ranked, key=lambda w: w.order, default=None)
+        return max(ranked, key=lambda w: w.rank, default=None)
 
     @staticmethod
     def _room(state: ScheduleState, sequence: SequenceState) -> int:
@@ -143,11 +143,11 @@ class Scheduler:
 
 
 def preempt(state: ScheduleState, work: Work) -> None:
-    """Takes a running work's pages; it waits in front of all younger ones and recomputes what is gone."""
+    """Takes a running work's pages; it waits in front of all that rank below it and recomputes what is gone."""
     state.running.remove(work)
     forget_computing(state, work)
     work.sequence.forget_state(0, state.store)
-    place = sum(1 for other in state.waiting if other.order < work.order)
+    place = sum(1 for other in state.waiting if other.rank < work.rank)
     state.waiting.insert(place, work)
     state.preempted += 1
 

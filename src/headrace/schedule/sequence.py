@@ -27,6 +27,11 @@ class SequenceState:
     computed: int = 0
     pages: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
+    tree: int | None = None
+    """Id of the sequence it was forked from first of all, itself where it was not forked."""
+
+    def __post_init__(self) -> None:
+        self.tree = self.id if self.tree is None else self.tree
 
     def chain(self, count: int) -> list[bytes]:
         """Keys of the first `count` full pages; keys of tokens that never change are kept."""
@@ -39,9 +44,8 @@ class SequenceState:
     def fork(self, new_id: int, store: StateStore) -> SequenceState:
         """A sequence with the same tokens that shares every page, the last partly filled one too."""
         store.share(self.pages)
-        return SequenceState(
-            new_id, list(self.tokens), self.label, self.variant, False, self.computed, list(self.pages), list(self.keys)
-        )
+        kept = (self.computed, list(self.pages), list(self.keys), self.tree)
+        return SequenceState(new_id, list(self.tokens), self.label, self.variant, False, *kept)
 
     def truncate(self, length: int, store: StateStore) -> None:
         """Forgets the tokens from `length` on and the pages beyond."""
@@ -127,6 +131,7 @@ class Work:
     `wanted_from`: first position whose output (logits, or hidden states with `reads`) has not been
     delivered. `most`: tokens the sequence may grow to. `owner` is the driver's, never read here.
     `awaited`: key of the deepest page of an equal prefix that another work is computing.
+    `lead`: order of the oldest unfinished work of its tree. `value`: what it is worth within its tree.
     """
 
     sequence: SequenceState
@@ -134,16 +139,18 @@ class Work:
     wanted_from: int
     most: int
     order: int
+    lead: int
     reads: tuple[int, ...] = ()
     owner: Any = None
     produced: int = 0
     cached_tokens: int | None = None
     awaited: bytes | None = None
+    value: float = 0.0
 
     @property
-    def rank(self) -> tuple[bool, int]:
-        """Who gets pages first: pinned sequences, then older work."""
-        return not self.sequence.pinned, self.order
+    def rank(self) -> tuple[bool, int, float, int]:
+        """Who gets pages first: pinned sequences, then older trees, in a tree what is worth more, then older work."""
+        return not self.sequence.pinned, self.lead, -self.value, self.order
 
     @property
     def remaining(self) -> int:
