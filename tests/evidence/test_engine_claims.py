@@ -5,11 +5,8 @@ from __future__ import annotations
 from random import Random
 from types import SimpleNamespace
 
-import pytest
-
 from headrace.evidence import workload
 from headrace.evidence.claims import flover, procbench, sarathi
-from headrace.evidence.intervals import bootstrap, ratio_interval
 from headrace.evidence.stage import Stage
 from headrace.evidence.systems import system
 from headrace.evidence.watch import Watch
@@ -115,13 +112,3 @@ def test_decode_stalls_count_skips_and_work() -> None:
     assert sarathi.decode_stalls(even) == (7, 1.0, 0)
     late = [*even, event(3, 0, (2, "prefill", 30), at=2.0), event(4, 0, (1, "decode", 1), (2, "decode", 1), at=5.0)]
     assert sarathi.decode_stalls(late) == (31, 4.0, 1)
-
-
-def test_intervals() -> None:
-    assert bootstrap([2.0] * 8) == (2.0, 2.0)
-    low, high = bootstrap([0.0, 1.0] * 50)
-    assert 0.38 < low < 0.45 and 0.55 < high < 0.62
-    mean, (low, high) = ratio_interval([2.0, 2.0, 2.0])
-    assert mean == pytest.approx(2.0) and low == pytest.approx(2.0) and high == pytest.approx(2.0)
-    mean, (low, high) = ratio_interval([1.0, 4.0])
-    assert mean == pytest.approx(2.0) and low < 0.01 and high > 100

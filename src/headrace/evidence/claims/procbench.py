@@ -9,11 +9,11 @@ from statistics import fmean
 
 from headrace.engine.engine import Engine
 from headrace.evidence import procbench
-from headrace.evidence.intervals import bootstrap
 from headrace.evidence.procbench import FAMILIES, Family, Score, Task
 from headrace.evidence.stage import FULL_MODEL, Stage
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import judged, left_open, mutant_run
+from headrace.reason.intervals import bootstrap
 from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError
 from headrace.spec.sampling import Sampling, Stop

@@ -10,11 +10,11 @@ from random import Random
 
 from headrace.engine.engine import Engine
 from headrace.evidence import workload
-from headrace.evidence.intervals import ratio_interval
 from headrace.evidence.stage import Stage
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, both, judged, left_open, mutant_run
 from headrace.evidence.workload import Request
+from headrace.reason.intervals import ratio_interval
 from headrace.schedule.scheduler import Scheduler, ScheduleState
 from headrace.spec.batch import Batch
 from headrace.spec.claim import Claim, Clause, Evidence, Size

@@ -1,0 +1,1 @@
+"""Better answers for a budget: strategies over live sequences, and the exact arithmetic below them."""
