@@ -44,5 +44,5 @@ def smollm2() -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     """The quick runs try the same cases every time; `make prove` draws new ones."""
     if "not prove" in config.option.markexpr:
-        settings.register_profile("quick", derandomize=True)
+        settings.register_profile("quick", derandomize=True, deadline=None)
         settings.load_profile("quick")

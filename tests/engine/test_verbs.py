@@ -343,6 +343,18 @@ def test_a_sequence_opened_at_the_place_of_another_goes_on_as_that_one(engine: E
     assert kid.tree == root.id and again.tree == again.id
 
 
+def test_a_fork_aside_changes_nothing_that_is_drawn_later(engine: Engine) -> None:
+    def drawn(looks: int) -> list[list[int]]:
+        sequence = engine.open_now(PROMPT, seed=9)
+        for handle in sequence.fork(looks, aside=True):
+            with handle:
+                handle.extend(stop(3), HOT).result(WAIT)
+        handles = [sequence, *sequence.fork(2)]
+        return [handle.extend(stop(9), HOT).result(WAIT).token_ids for handle in handles]
+
+    assert drawn(3) == drawn(0)
+
+
 def test_rewinding_into_a_cached_page_leaves_the_cache_right(engine: Engine) -> None:
     prompt = [1 + i % 20 for i in range(20)]
     sequence = engine.open_now(prompt, seed=3)

@@ -107,8 +107,8 @@ class Host:
         else:
             self._outbox.put("answer", (number, None))
 
-    def fork(self, id: int, kid: int) -> None:
-        self._handles[kid] = self._handles[id].fork(1)[0]
+    def fork(self, id: int, kid: int, aside: bool) -> None:
+        self._handles[kid] = self._handles[id].fork(1, aside)[0]
 
     def append(self, id: int, tokens: list[int]) -> None:
         self._handles[id].append(tokens)

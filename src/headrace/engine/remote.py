@@ -21,7 +21,7 @@ import numpy as np
 from headrace.engine.answer import Answer, Deliveries, Extension
 from headrace.engine.host import News, main
 from headrace.engine.sampling import NoiseKey
-from headrace.engine.sequence import Mark, SequenceHandle
+from headrace.engine.sequence import ASIDE, Mark, SequenceHandle
 from headrace.engine.surface import Surface
 from headrace.engine.tasks import Pool
 from headrace.model.catalogue import resolve
@@ -139,7 +139,7 @@ class RemoteEngine(Surface):
         self._tell("rewind", handle.id, mark, replay)
 
     def _branch(self, parent: SequenceHandle, kid: SequenceHandle) -> None:
-        self._tell("fork", parent.id, kid.id)
+        self._tell("fork", parent.id, kid.id, kid.place.path[-2] == ASIDE)
 
     def _score(self, handle: SequenceHandle, length: int, pieces: list[list[int]]) -> Answer[list[list[float]]]:
         self._check_queue()

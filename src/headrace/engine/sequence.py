@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from headrace.engine.surface import Surface
 
 
+ASIDE = -1
+"""The fork index of forks that do not count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A place to come back to: a length, and the state of the noise path there."""
@@ -117,13 +121,16 @@ class SequenceHandle:
         self._tokens += ids
         return ready(None)
 
-    def fork(self, count: int = 1) -> list[SequenceHandle]:
-        """`count` sequences with the same tokens and shared pages; each draws noise of its own."""
+    def fork(self, count: int = 1, aside: bool = False) -> list[SequenceHandle]:
+        """`count` sequences with the same tokens and shared pages; each draws noise of its own.
+
+        `aside`: for a look only. Such forks leave no mark on what later ones draw, and all draw the same.
+        """
         self._ready()
         kids = []
         for _ in range(count):
-            path = (*self._path, self._forks, 0)
-            self._forks += 1
+            path = (*self._path, ASIDE if aside else self._forks, 0)
+            self._forks += not aside
             kids.append(self._engine._fork(self, list(self._tokens), path))
         return kids
 

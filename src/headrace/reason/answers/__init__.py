@@ -1,0 +1,23 @@
+"""Answer spaces: what counts as an answer, and when two are the same."""
+
+from __future__ import annotations
+
+from headrace.reason.answers.plain import Choice, Json, Number, Text
+from headrace.spec.errors import InvalidRequest
+from headrace.spec.reasoning import AnswerSpace
+
+SPACES = ("text", "number", "choice", "json")
+
+
+def answer_space(name: str) -> AnswerSpace:
+    """The space of that name; `choice:ABCD` names its letters. Raises InvalidRequest."""
+    kind, _, rest = name.partition(":")
+    if kind == "choice":
+        return Choice(rest or "ABCDE")
+    plain: dict[str, AnswerSpace] = {"text": Text(), "number": Number(), "json": Json()}
+    if name not in plain:
+        raise InvalidRequest(f"There are no answers of kind {name!r}; give one of {', '.join(SPACES)}.", "answer")
+    return plain[name]
+
+
+__all__ = ["SPACES", "Choice", "Json", "Number", "Text", "answer_space"]

@@ -1,0 +1,63 @@
+"""Which of several candidates is the answer, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from headrace.spec.reasoning import AnswerSpace, Candidate
+
+Best: TypeAlias = Literal["first", "vote", "weighted", "score", "last"]
+
+
+def groups(answers: Sequence[str | None], space: AnswerSpace) -> list[int | None]:
+    """The index of the first equal answer for each; None where there is none.
+
+    Equality may be neither symmetric nor transitive; the groups are the closure of both directions.
+    """
+    parent = list(range(len(answers)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            index = parent[index]
+        return index
+
+    for index, answer in enumerate(answers):
+        for earlier in range(index):
+            other, a, b = answers[earlier], root(index), root(earlier)
+            if answer is None or other is None or a == b:
+                continue
+            if answer == other or space.equal(answer, other) or space.equal(other, answer):
+                parent[max(a, b)] = min(a, b)
+    return [None if answer is None else root(index) for index, answer in enumerate(answers)]
+
+
+def best_of(candidates: Sequence[Candidate], rule: Best, space: AnswerSpace) -> Candidate | None:
+    """By `rule`, among those with an answer, else among the finished, else among all; ties go to the first seen."""
+    pool = [c for c in candidates if c.answer is not None] or [c for c in candidates if c.finished] or list(candidates)
+    if not pool:
+        return None
+    if rule == "first":
+        return pool[0]
+    if rule == "last":
+        return pool[-1]
+    if rule == "score" or pool[0].answer is None:
+        return max(pool, key=_score)
+    weights = tally(pool, rule == "weighted", space)
+    top = max(weights, key=lambda lead: weights[lead])
+    members = [c for c, lead in zip(pool, groups([c.answer for c in pool], space), strict=True) if lead == top]
+    return max(members, key=_score)
+
+
+def tally(pool: Sequence[Candidate], weighted: bool, space: AnswerSpace) -> dict[int, float]:
+    """The votes of each group of equal answers, by the index of its first member in `pool`."""
+    votes: dict[int, float] = {}
+    for candidate, lead in zip(pool, groups([c.answer for c in pool], space), strict=True):
+        if lead is not None:
+            weight = candidate.weight * (_score(candidate) if weighted else 1.0)
+            votes[lead] = votes.get(lead, 0.0) + weight
+    return votes
+
+
+def _score(candidate: Candidate) -> float:
+    return 0.0 if candidate.score is None else candidate.score

@@ -1,0 +1,116 @@
+"""The offline surface with test-time compute: `LLM.solve` beside generate, chat and embed."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from headrace.engine import llm
+from headrace.reason.answers import answer_space
+from headrace.reason.scorers import scorer_named
+from headrace.reason.solve import Order, Result, solve
+from headrace.reason.task import Task
+from headrace.spec.budget import Budget
+from headrace.spec.reasoning import AnswerSpace, Scorer
+from headrace.spec.sampling import Sampling, Stop
+from headrace.spec.trace import Event, Trace
+
+
+class LLM(llm.LLM):
+    """A loaded model in this process. Use it as a context manager, or close it.
+
+    >>> with LLM("smollm2-135m") as llm:
+    ...     print(llm.chat([{"role": "user", "content": "Name a river."}]).text)
+    ...     print(llm.solve("What is 17 + 25?", "self_consistency(n=8)", answer="number").answer)
+    """
+
+    def solve(
+        self,
+        question: str | Task,
+        strategy: str = "self_consistency",
+        *,
+        scorer: str | Scorer | None = None,
+        budget: str | Budget | None = None,
+        answer: str | AnswerSpace = "text",
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int = 256,
+    ) -> Result:
+        """Answers a question with a strategy, within a budget ("400 tok, 10 s"). Raises InvalidRequest."""
+        task = self._task(question, answer, max_tokens)
+        order = _order(strategy, scorer, budget, seed, sampling)
+        return _in_new_loop(solve(self.engine, task, order))
+
+    def solve_stream(
+        self, question: str | Task, strategy: str = "self_consistency", **how: Any
+    ) -> Iterator[Event | Result]:
+        """The events of a run as they happen, the Result last. Takes what `solve` takes."""
+        task = self._task(question, how.pop("answer", "text"), how.pop("max_tokens", 256))
+        order = _order(strategy, *(how.pop(name, None) for name in ("scorer", "budget", "seed", "sampling")))
+        if how:
+            raise TypeError(f"solve_stream takes no {', '.join(how)}")
+        news: queue.SimpleQueue[Event | Result | BaseException] = queue.SimpleQueue()
+        trace = Trace()
+        trace.listen(news.put)
+
+        def work() -> None:
+            try:
+                news.put(asyncio.run(solve(self.engine, task, order, trace)))
+            except BaseException as error:
+                news.put(error)
+
+        threading.Thread(target=work, name="headrace-solve", daemon=True).start()
+        while True:
+            item = news.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            if isinstance(item, Result):
+                return
+
+    def _task(self, question: str | Task, answer: str | AnswerSpace, max_tokens: int) -> Task:
+        if isinstance(question, Task):
+            return question
+        tokenizer = self.engine.tokenizer
+        chat = tokenizer is not None and tokenizer.chat_template is not None
+        space = answer_space(answer) if isinstance(answer, str) else answer
+        return Task(question, space, ending=Stop(tokens=max_tokens), chat=chat)
+
+
+def _order(
+    strategy: str,
+    scorer: str | Scorer | None,
+    budget: str | Budget | None,
+    seed: int | None,
+    sampling: Sampling | None,
+) -> Order:
+    order = Order(strategy, scorer=scorer_named(scorer) if isinstance(scorer, str) else scorer, seed=seed)
+    spent = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+    return replace(order, budget=spent, sampling=sampling or Sampling(temperature=0.8))
+
+
+def _in_new_loop(work: Any) -> Any:
+    """Runs a coroutine to its end, in a thread of its own where this one has a loop already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    box: list[Any] = []
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            box.append(asyncio.run(work))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=target, name="headrace-solve")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return box[0]

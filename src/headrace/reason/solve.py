@@ -1,0 +1,211 @@
+"""A question, a strategy and a budget in; an answer with its confidence, its price and its trace out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.engine.surface import Surface
+from headrace.reason.account import Account, Clock
+from headrace.reason.choose import groups
+from headrace.reason.cost import TokenCost
+from headrace.reason.intervals import wilson
+from headrace.reason.journal import Journal
+from headrace.reason.purse import Purse
+from headrace.reason.run import Run
+from headrace.reason.strategy import Plan, parse
+from headrace.reason.task import Task
+from headrace.spec.budget import Budget, Spend
+from headrace.spec.errors import InvalidRequest
+from headrace.spec.events import EventLog
+from headrace.spec.reasoning import Candidate, Scorer
+from headrace.spec.sampling import Sampling
+from headrace.spec.trace import FORMAT, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`answer` None: nothing could be read from `text` ("unparsed").
+
+    `confidence`: the share of all candidates' answers that equal this one; `interval`: its 95 % Wilson interval,
+    which says how steady the vote is, not how often such answers are right. `stopped_by`: done, or the bound.
+    """
+
+    answer: str | None
+    text: str
+    confidence: float
+    interval: tuple[float, float]
+    strategy: str
+    stopped_by: str
+    usage: dict[str, Any]
+    trace_id: str
+    seed: int
+    candidates: list[Candidate] = field(repr=False)
+    trace: Trace = field(repr=False, compare=False)
+    oracle: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "answer": self.answer,
+            "text": self.text,
+            "confidence": round(self.confidence, 6),
+            "interval": [round(bound, 6) for bound in self.interval],
+            "strategy": self.strategy,
+            "stopped_by": self.stopped_by,
+            "seed": self.seed,
+            "usage": self.usage,
+            "trace_id": self.trace_id,
+            **({"oracle": True} if self.oracle else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything about a run but the engine and the question."""
+
+    strategy: str = "single"
+    budget: Budget = field(default_factory=Budget)
+    scorer: Scorer | None = None
+    seed: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    principal: Mapping[str, Any] = field(default_factory=dict)
+    trace: Path | None = None
+    resume: bool = False
+    clock: Clock = time.monotonic
+
+
+async def solve(engine: Surface, task: Task, order: Order, trace: Trace | None = None) -> Result:
+    """Runs a strategy on a live engine. Raises InvalidRequest before anything runs, and what the engine raises.
+
+    With `order.resume` the run continues the one that wrote `order.trace`, to the identical result.
+    """
+    plan = _checked(order, task)
+    earlier = Trace.load(order.trace) if order.resume and order.trace is not None else None
+    seed = order.seed if order.seed is not None else earlier.header["seed"] if earlier else secrets.randbits(53)
+    facts = _header(engine, task, plan, order, seed)
+    if earlier is not None:
+        _same_run(earlier.header, facts)
+    trace, caught_up = trace or Trace(order.trace), None
+    if earlier is not None and order.trace is not None:
+        trace, caught_up = _continued(order.trace)
+    trace.add("run", **facts)
+    account = Account(order.budget, order.clock)
+    purse = Purse(account, TokenCost.of(engine.spec), engine.events)
+    journal = Journal(trace, earlier, caught_up)
+    run = Run(engine, engine.context, task, purse, journal, seed, order.sampling, order.scorer, order.principal)
+    return await _carried_out(run, plan, order)
+
+
+def _continued(path: Path) -> tuple[Trace, Callable[[], None]]:
+    """A new trace beside the old one, and what puts it in its place once it has everything that the old one had."""
+    part = path.with_name(path.name + ".part")
+    return Trace(part), lambda: os.replace(part, path)
+
+
+async def replay(trace: Trace, task: Task, order: Order) -> Result:
+    """The same result from the trace alone, without a model. Raises InvalidRequest where the trace is not whole."""
+    facts = trace.header
+    plan = parse(facts["strategy"])
+    copy = Trace()
+    copy.add("run", **facts)
+    cost = TokenCost(*facts["cost"])
+    purse = Purse(Account(Budget(**facts["budget"]), lambda: 0.0), cost, EventLog())
+    run = Run(None, facts["context"], task, purse, Journal(copy, trace), facts["seed"], order.sampling, order.scorer)
+    return await _carried_out(run, plan, order)
+
+
+async def _carried_out(run: Run, plan: Plan, order: Order) -> Result:
+    account, trace = run.purse.account, run.journal.trace
+    try:
+        await plan.run(run)
+        if not run.candidates:
+            await run.finish(list(run.live.values())[:1])
+        if not run.candidates:
+            raise InvalidRequest(
+                f"The budget ({account.budget}) does not even pay for the question; give more.", "budget"
+            )
+        result = _result(run, plan, order)
+        trace.add("result", **result.as_json())
+        return result
+    finally:
+        run.close()
+        trace.close()
+
+
+def _result(run: Run, plan: Plan, order: Order) -> Result:
+    best = run.best()
+    assert best is not None
+    account, trace = run.purse.account, run.journal.trace
+    spend: Spend = account.spend
+    spend.seconds, spend.cached = account.clock() - account.started, run.purse.cached
+    agree, total = _agreement(run, best)
+    stopped_by = f"budget:{account.met}" if account.met else "done"
+    return Result(
+        best.answer,
+        best.text,
+        agree / total if total else 0.0,
+        wilson(min(agree, total), max(round(total), 1)) if total else (0.0, 1.0),
+        str(plan),
+        stopped_by,
+        spend.as_usage(),
+        run.journal.digest(),
+        run.seed,
+        run.candidates,
+        trace,
+        order.scorer is not None and order.scorer.oracle,
+    )
+
+
+def _agreement(run: Run, best: Candidate) -> tuple[float, float]:
+    """How many candidates give the best one's answer, and how many there are."""
+    if best.answer is None:
+        return 0.0, float(len(run.candidates))
+    leads = groups([candidate.answer for candidate in run.candidates], run.task.answers)
+    weights = [candidate.weight for candidate in run.candidates]
+    same = sum(weight for lead, weight in zip(leads, weights, strict=True) if lead == leads[best.id])
+    return same, sum(weights)
+
+
+def _checked(order: Order, task: Task) -> Plan:
+    plan = parse(order.strategy)
+    if "scorer" in plan.needs and order.scorer is None:
+        raise InvalidRequest(f"{plan} needs a scorer; add --scorer judge, or choose self_consistency.", "scorer")
+    for need in ("choices", "examples"):
+        if need in plan.needs and need not in task.meta:
+            raise InvalidRequest(f"{plan} needs a task with {need}; use it in headrace eval.", "strategy")
+    if order.resume and order.trace is None:
+        raise InvalidRequest("There is no trace to resume; give it with --trace.", "trace")
+    return plan
+
+
+def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) -> dict[str, Any]:
+    budget, cost = order.budget, TokenCost.of(engine.spec)
+    return {
+        "format": FORMAT,
+        "strategy": str(plan),
+        "seed": seed,
+        "budget": {name: getattr(budget, name) for name in budget.__slots__},
+        "question": task.question,
+        "answers": task.answers.name,
+        "scorer": order.scorer.name if order.scorer else None,
+        "model": engine.model_name,
+        "profile": engine.guarantees.profile,
+        "temperature": order.sampling.temperature,
+        "context": engine.context,
+        "cost": [cost.fixed, cost.context],
+    }
+
+
+def _same_run(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name, value in now.items():
+        if earlier.get(name) != value:
+            raise InvalidRequest(
+                f"The trace was written with {name} {earlier.get(name)!r}, this run has {value!r}; "
+                f"resume it as it began.",
+                "trace",
+            )

@@ -1,0 +1,1 @@
+"""Strategies of test-time compute, each a short program over a run."""

@@ -1,0 +1,61 @@
+"""Independent attempts, and what to make of them."""
+
+from __future__ import annotations
+
+from headrace.reason.choose import tally
+from headrace.reason.node import Node
+from headrace.reason.run import Run
+from headrace.reason.strategy import strategy
+from headrace.reason.votes import stopping_confidence
+
+
+async def attempts(run: Run, root: Node, count: int) -> list[Node]:
+    """`count` whole attempts on forks of `root`."""
+    nodes = root.fork(count)
+    await run.extend_many(nodes)
+    return nodes
+
+
+@strategy("single", rule="first")
+async def single(run: Run) -> None:
+    """One attempt."""
+    root = await run.open()
+    await root.extend()
+    await run.finish([root])
+
+
+@strategy("self_consistency", rule="vote", paper="2203.11171")
+async def self_consistency(run: Run, n: int = 8) -> None:
+    """n attempts; the answer that most of them give."""
+    await run.finish(await attempts(run, await run.open(), n))
+
+
+@strategy("best_of_n", rule="score", needs=("scorer",), paper="2408.03314")
+async def best_of_n(run: Run, n: int = 8) -> None:
+    """n attempts; the one that the scorer likes best. A sound scorer ends it at the first that it proves."""
+    await scored_attempts(run, n)
+
+
+@strategy("weighted_vote", rule="weighted", needs=("scorer",), paper="2408.03314")
+async def weighted_vote(run: Run, n: int = 8) -> None:
+    """n attempts; the answer whose attempts have the largest sum of scores."""
+    await scored_attempts(run, n)
+
+
+async def scored_attempts(run: Run, n: int) -> None:
+    nodes = await attempts(run, await run.open(), n)
+    await run.scores(nodes)
+    await run.finish(nodes)
+
+
+@strategy("adaptive_consistency", rule="vote", paper="2305.11860")
+async def adaptive_consistency(run: Run, n: int = 16, wave: int = 4, confidence: float = 0.95) -> None:
+    """Up to n attempts, in waves; stops when the leading answer would stay ahead with that probability.
+
+    Decides on attempts in the order they were started, never on which finished first: short answers would win.
+    """
+    root = await run.open()
+    while len(run.candidates) < n and not run.exhausted:
+        await run.finish(await attempts(run, root, min(max(wave, 1), n - len(run.candidates))))
+        if stopping_confidence(list(tally(run.candidates, False, run.task.answers).values())) >= confidence:
+            return

@@ -1,0 +1,137 @@
+"""Attempts that end early: pruned half-way, stopped once sure, or cut when they lose confidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from headrace.reason.node import Node
+from headrace.reason.run import Run
+from headrace.reason.strategies.beams import top
+from headrace.reason.strategies.sampling import attempts
+from headrace.reason.strategy import strategy
+from headrace.spec.sampling import Stop
+
+
+@strategy("early_prune", rule="score", needs=("scorer",), paper="2410.02725")
+async def early_prune(run: Run, n: int = 8, at: int = 64, keep: float = 0.5) -> None:
+    """n attempts up to `at` tokens; the model's own estimate decides which share of them is finished."""
+    nodes = (await run.open()).fork(n)
+    await run.extend_many(nodes, replace(run.task.ending, tokens=at))
+    for node in nodes:
+        node.end_where(run.task.ending)
+    values = await run.scores(nodes)
+    chosen = top(values, max(round(keep * n), 1))
+    run.journal.note("pruned", nodes=[node.id for index, node in enumerate(nodes) if index not in chosen])
+    for index, node in enumerate(nodes):
+        if index not in chosen:
+            node.drop()
+    kept = [nodes[index] for index in sorted(chosen)]
+    await run.extend_many(kept, _rest(run, at))
+    await run.scores(kept)
+    await run.finish(kept)
+
+
+def _rest(run: Run, spent: int) -> Stop:
+    whole = run.task.ending.tokens
+    return run.task.ending if whole is None else replace(run.task.ending, tokens=max(whole - spent, 0))
+
+
+@strategy("adaptive_best_of_n", rule="score", needs=("scorer",), paper="2410.02725")
+async def adaptive_best_of_n(run: Run, n: int = 8, enough: float = 0.9) -> None:
+    """Attempts one after another until one's score reaches `enough`; the first is greedy, later ones are warmer."""
+    root = await run.open()
+    for k in range(n):
+        (node,) = root.fork(1)
+        warm = replace(run.sampling, temperature=run.sampling.temperature * (1 - 0.5**k))
+        await node.extend(sampling=warm)
+        (value,) = await run.scores([node])
+        await run.finish([node])
+        if value >= enough or run.exhausted:
+            return
+
+
+@strategy("probe_until_sure", rule="vote", paper="2412.20993")
+async def probe_until_sure(run: Run, every: int = 32, agree: int = 2, cue: str = "\n\nFinal answer:") -> None:
+    """Asks a fork for the answer every few tokens and stops once `agree` answers in a row are equal (Dynasor)."""
+    node, answers = await run.open(), list[str | None]()
+    while node.ending is None:
+        await node.extend(replace(_rest(run, node.drawn), tokens=every))
+        node.end_where(run.task.ending)
+        if node.ending is not None:
+            break
+        (probe,) = node.fork(1)
+        if await probe.append(cue):
+            await probe.extend(Stop(tokens=16, text=("\n",)))
+        answers.append(run.task.answers.extract(probe.text))
+        last = answers[-agree:]
+        if len(last) == agree and last[0] is not None and all(run.task.answers.equal(last[0], a or "") for a in last):
+            node.drop()
+            await run.finish([probe], origin="probe")
+            return
+        probe.drop()
+    await run.finish([node])
+
+
+@strategy("deepconf", rule="vote", paper="2508.15260")
+async def deepconf(run: Run, n: int = 16, warm: int = 4, keep: float = 0.5, window: int = 32, every: int = 16) -> None:
+    """Warm-up attempts set a threshold on the lowest confidence of any window; later ones that fall below are cut.
+
+    A token without alternatives counts as unknown, never as certain.
+    """
+    sampling = replace(run.sampling, logprobs=5)
+    root = await run.open()
+    first = root.fork(min(warm, n))
+    drawn = await run.extend_many(first, sampling=sampling)
+    lowest = [lowest_confidence(d.confidences, window) for d in drawn]
+    found = [value for value in lowest if value is not None]
+    await run.finish(first, origin="warm")
+    for candidate, value in zip(run.candidates, lowest, strict=True):
+        candidate.weight = value or 0.0
+    threshold = float(np.quantile(found, 1 - keep)) if found else 0.0
+    alive = root.fork(n - len(first)) if n > len(first) else []
+    seen: dict[str, list[float]] = {node.id: [] for node in alive}
+    while alive:
+        pieces = await run.extend_many(alive, replace(run.task.ending, tokens=every), sampling)
+        for node, piece in zip(alive, pieces, strict=True):
+            seen[node.id] += piece.confidences
+            node.end_where(run.task.ending)
+        alive = await _sift(run, alive, seen, threshold, window)
+
+
+async def _sift(run: Run, alive: list[Node], seen: dict[str, list[float]], threshold: float, window: int) -> list[Node]:
+    """Finishes those that ended, drops those that lost confidence, returns the rest."""
+    rest = []
+    for node in alive:
+        lowest = lowest_confidence(seen[node.id], window)
+        if lowest is not None and lowest < threshold:
+            run.journal.note("pruned", nodes=[node.id])
+            node.drop()
+        elif node.ending is not None:
+            (candidate,) = await run.finish([node])
+            candidate.weight = lowest or 0.0
+        else:
+            rest.append(node)
+    return rest
+
+
+def lowest_confidence(confidences: list[float], window: int) -> float | None:
+    """The least mean of any `window` tokens in a row; None before there are any."""
+    if not confidences:
+        return None
+    width = min(window, len(confidences))
+    sums = np.concatenate([[0.0], np.cumsum(confidences)])
+    return float(np.min(sums[width:] - sums[:-width]) / width)
+
+
+@strategy("resample_unsure", rule="score", needs=("scorer",))
+async def resample_unsure(run: Run, n: int = 4, threshold: float = 0.5) -> None:
+    """A first attempt; more of them only where its score is below the threshold."""
+    nodes = await attempts(run, root := await run.open(), 1)
+    (value,) = await run.scores(nodes)
+    await run.finish(nodes)
+    if value < threshold and not run.exhausted:
+        more = await attempts(run, root, n - 1)
+        await run.scores(more)
+        await run.finish(more)

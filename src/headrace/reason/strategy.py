@@ -1,0 +1,195 @@
+"""Strategies as named, parameterised functions over a run, and the grammar that combines them.
+
+beam(width=16) | fuse          the second continues with the candidates of the first
+best_of_n(n=4) & single        both, half the budget each; the best of all candidates
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, TypeAlias, get_type_hints
+
+from headrace.reason.choose import Best
+from headrace.reason.run import Run
+from headrace.spec.errors import InvalidRequest
+
+Body: TypeAlias = Callable[..., Awaitable[None]]
+
+ROOMS = ("sampling", "beams", "trees", "particles", "revision", "stopping")
+"""Modules of `reason.strategies`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """`rule`: which candidate is the best at any time. `needs`: scorer, choices, examples … that a task must have."""
+
+    name: str
+    body: Body = field(compare=False)
+    rule: Best
+    needs: frozenset[str]
+    summary: str
+    paper: str
+    parameters: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+_REGISTRY: dict[str, Strategy] = {}
+
+
+def strategy(name: str, *, rule: Best, needs: tuple[str, ...] = (), paper: str = "") -> Callable[[Body], Body]:
+    """Registers an async function `body(run, **parameters)`, whose parameters all have defaults."""
+
+    def register(body: Body) -> Body:
+        parameters = {
+            p.name: p.default for p in list(inspect.signature(body).parameters.values())[1:] if p.default is not p.empty
+        }
+        summary = (inspect.getdoc(body) or "").split("\n\n")[0].replace("\n", " ")
+        _REGISTRY[name] = Strategy(name, body, rule, frozenset(needs), summary, paper, parameters)
+        return body
+
+    return register
+
+
+def strategies() -> dict[str, Strategy]:
+    """All of them by name."""
+    for room in ROOMS:
+        import_module(f"headrace.reason.strategies.{room}")
+    return dict(sorted(_REGISTRY.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One strategy with its parameters."""
+
+    strategy: Strategy
+    parameters: dict[str, Any]
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
+        return f"{self.strategy.name}({given})" if given else self.strategy.name
+
+    @property
+    def rule(self) -> Best:
+        return self.strategy.rule
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.strategy.needs
+
+    async def run(self, run: Run) -> None:
+        run.rule = self.rule
+        await self.strategy.body(run, **self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`left | right`: the right one goes on with the left one's candidates. `left & right`: half the budget each."""
+
+    operator: str
+    left: Plan
+    right: Plan
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.operator} {self.right}"
+
+    @property
+    def rule(self) -> Best:
+        return self.right.rule
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.left.needs | self.right.needs
+
+    async def run(self, run: Run) -> None:
+        if self.operator == "|":
+            await self.left.run(run)
+            await self.right.run(run)
+            return
+        first, second = run.purse.account.budget.split([1, 1])
+        for plan, budget in ((self.left, first), (self.right, second)):
+            with run.purse.within(budget):
+                await plan.run(run)
+        run.rule = _common(self.left.rule, self.right.rule)
+
+
+Plan: TypeAlias = Step | Joined
+
+
+def parse(text: str) -> Plan:
+    """Reads a strategy expression. Raises InvalidRequest naming what is wrong and the nearest name."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise InvalidRequest(
+            f"The strategy {text!r} cannot be read; write it like 'self_consistency(n=8)' or 'a | b'.", "strategy"
+        ) from None
+    return _plan(tree, text)
+
+
+def _plan(tree: ast.expr, text: str) -> Plan:
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr | ast.BitAnd):
+        operator = "|" if isinstance(tree.op, ast.BitOr) else "&"
+        return Joined(operator, _plan(tree.left, text), _plan(tree.right, text))
+    name, given = tree, {}
+    if isinstance(tree, ast.Call) and not tree.args:
+        name = tree.func
+        given = {word.arg: _value(word.value, text) for word in tree.keywords if word.arg is not None}
+    if not isinstance(name, ast.Name):
+        raise InvalidRequest(
+            f"{ast.unparse(tree)!r} in the strategy {text!r} is neither a name nor name(key=value); "
+            f"write it like 'self_consistency(n=8)'.",
+            "strategy",
+        )
+    return Step(_named(name.id), _checked(_named(name.id), given))
+
+
+def _value(tree: ast.expr, text: str) -> Any:
+    try:
+        return ast.literal_eval(tree)
+    except ValueError:
+        raise InvalidRequest(
+            f"{ast.unparse(tree)!r} in the strategy {text!r} is no number, word in quotes, True or False; give one.",
+            "strategy",
+        ) from None
+
+
+def _named(name: str) -> Strategy:
+    known = strategies()
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}" if near else "see headrace strategies"
+    raise InvalidRequest(f"There is no strategy {name!r}; {hint}.", "strategy")
+
+
+def _checked(found: Strategy, given: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that exist and have the type of their default."""
+    hints = get_type_hints(found.body)
+    for name, value in given.items():
+        if name not in found.parameters:
+            known = ", ".join(found.parameters) or "none"
+            raise InvalidRequest(f"{found.name} has no parameter {name!r}; it has {known}.", "strategy")
+        wanted = hints.get(name, type(found.parameters[name]))
+        fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+        if not fits or (isinstance(value, bool) and wanted is not bool):
+            raise InvalidRequest(
+                f"{name}={value!r} of {found.name} has the wrong type; give {_spoken(wanted)}.", "strategy"
+            )
+        if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+            raise InvalidRequest(f"{name}={value} of {found.name} is negative; give 0 or more.", "strategy")
+    return given
+
+
+def _spoken(wanted: Any) -> str:
+    return {int: "a whole number", float: "a number", str: "a word in quotes", bool: "True or False"}.get(
+        wanted, str(wanted)
+    )
+
+
+def _common(left: Best, right: Best) -> Best:
+    """A rule under which both sides' candidates can be compared."""
+    return left if left == right else "weighted" if {left, right} <= {"weighted", "score", "vote"} else "vote"
