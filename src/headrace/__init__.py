@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.engine.engine import Engine
-    from headrace.engine.llm import LLM
+    from headrace.reason.llm import LLM
+    from headrace.spec.budget import Budget
     from headrace.spec.errors import HeadraceError
     from headrace.spec.sampling import Sampling, Stop
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Engine", "HeadraceError", "Sampling", "Stop"]
+__all__ = ["LLM", "Budget", "Engine", "HeadraceError", "Sampling", "Stop"]
 
 _HOMES = {
-    "LLM": "headrace.engine.llm",
+    "LLM": "headrace.reason.llm",
+    "Budget": "headrace.spec.budget",
     "Engine": "headrace.engine.engine",
     "HeadraceError": "headrace.spec.errors",
     "Sampling": "headrace.spec.sampling",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def told(result: Result) -> dict:
 
 def done(trace: Trace) -> list[str]:
     """What is in a trace, without the order in which it happened to end."""
-    return sorted(repr(event[1:]) for event in trace.events if event.kind != "result")
+    return sorted(json.dumps(event[1:]) for event in trace.events if event.kind != "result")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,7 +41,7 @@ def test_a_killed_run_goes_on_to_the_same_result(name: str, data, tokens: int | 
         whole = solved(engine, name, budget=budget, trace=path)
     lines = path.read_text().splitlines(keepends=True)
     kept = data.draw(st.integers(1, len(lines) - 1))
-    torn = data.draw(st.integers(0, len(lines[kept]) - 2))
+    torn = int(data.draw(st.floats(0, 0.9)) * len(lines[kept]))
     path.write_text("".join(lines[:kept]) + lines[kept][:torn])
     with toy_engine() as engine:
         again = solved(engine, name, budget=budget, trace=path, resume=True)
@@ -56,7 +57,7 @@ def test_a_trace_gives_its_result_without_a_model(name: str, tmp_path: Path) -> 
     path = tmp_path / "trace.jsonl"
     with toy_engine() as engine:
         whole = solved(engine, name, budget=Budget(tokens=150), trace=path)
-    again = asyncio.run(replay(Trace.load(path), TASK, ORDER))
+    again = asyncio.run(replay(Trace.load(path)))
     assert told(again) == told(whole)
 
 
@@ -78,7 +79,7 @@ def test_a_trace_that_ends_early_says_so_without_a_model(tmp_path: Path) -> None
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]))
     with pytest.raises(InvalidRequest, match="no model is loaded"):
-        asyncio.run(replay(Trace.load(path), TASK, ORDER))
+        asyncio.run(replay(Trace.load(path)))
 
 
 def test_the_same_seed_gives_the_same_tree_beside_other_work() -> None:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import headrace
-from headrace.cli import bench, chat, evidence, models, pull, run, serve
+from headrace.cli import bench, chat, evidence, models, pull, run, serve, solve, strategies, trace
 from headrace.cli.show import EXIT_INTERRUPTED, complain
 from headrace.spec.errors import EngineStopped, HeadraceError
 
@@ -77,9 +77,19 @@ app = Headrace(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS: Sequence[Callable[..., None]] = (run.run, chat.chat, serve.serve, pull.pull, models.models, bench.bench)
+VERBS: Sequence[Callable[..., None]] = (
+    run.run,
+    chat.chat,
+    solve.solve,
+    serve.serve,
+    pull.pull,
+    models.models,
+    strategies.strategies,
+    bench.bench,
+)
 for verb in VERBS:
     app.command()(verb)
+app.add_typer(trace.app, name="trace")
 app.add_typer(evidence.app, name="evidence")
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from headrace.engine.sequence import Place
 from headrace.engine.surface import Prompt, Surface
 from headrace.reason.account import Amount
@@ -49,7 +47,6 @@ class Run:
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(_derived(self.seed, "strategy"))
         self._opened = self._scored = 0
         self._shown: int | None = None
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from headrace.engine.surface import Surface
 from headrace.reason.account import Account, Clock
+from headrace.reason.answers import answer_space
 from headrace.reason.choose import groups
 from headrace.reason.cost import TokenCost
 from headrace.reason.intervals import wilson
@@ -23,8 +25,8 @@ from headrace.reason.task import Task
 from headrace.spec.budget import Budget, Spend
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.events import EventLog
-from headrace.spec.reasoning import Candidate, Scorer
-from headrace.spec.sampling import Sampling
+from headrace.spec.reasoning import AnswerSpace, Candidate, Scorer
+from headrace.spec.sampling import Sampling, Stop
 from headrace.spec.trace import FORMAT, Trace
 
 
@@ -107,10 +109,17 @@ def _continued(path: Path) -> tuple[Trace, Callable[[], None]]:
     return Trace(part), lambda: os.replace(part, path)
 
 
-async def replay(trace: Trace, task: Task, order: Order) -> Result:
-    """The same result from the trace alone, without a model. Raises InvalidRequest where the trace is not whole."""
+async def replay(trace: Trace, answers: AnswerSpace | None = None) -> Result:
+    """The same result from the trace alone, without a model. Raises InvalidRequest where the trace is not whole.
+
+    `answers`: the space that the run had, where it was not one of those with a name.
+    """
     facts = trace.header
     plan = parse(facts["strategy"])
+    step, ending = (_stop(facts[name]) for name in ("step_stop", "ending_stop"))
+    space = answers or answer_space(facts["answers"])
+    task = Task(facts["question"], space, step, ending, facts["chat"], tuple(facts["before"]))
+    order = Order(sampling=Sampling(temperature=facts["temperature"]))
     copy = Trace()
     copy.add("run", **facts)
     cost = TokenCost(*facts["cost"])
@@ -191,7 +200,11 @@ def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) ->
         "seed": seed,
         "budget": {name: getattr(budget, name) for name in budget.__slots__},
         "question": task.question,
+        "chat": task.chat,
+        "before": [dict(message) for message in task.before],
         "answers": task.answers.name,
+        "step_stop": asdict(task.step),
+        "ending_stop": asdict(task.ending),
         "scorer": order.scorer.name if order.scorer else None,
         "model": engine.model_name,
         "profile": engine.guarantees.profile,
@@ -201,9 +214,14 @@ def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) ->
     }
 
 
+def _stop(told: Mapping[str, Any]) -> Stop:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+    return Stop(**fields)
+
+
 def _same_run(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name, value in now.items():
-        if earlier.get(name) != value:
+        if earlier.get(name) != json.loads(json.dumps(value)):
             raise InvalidRequest(
                 f"The trace was written with {name} {earlier.get(name)!r}, this run has {value!r}; "
                 f"resume it as it began.",

@@ -15,7 +15,8 @@ from headrace.spec.sampling import Stop
 class Task:
     """`step` ends one step of an attempt, `ending` the attempt itself: both also where the model ends.
 
-    `chat`: questions go through the model's chat template, after `system`; else they are completed as they are.
+    `chat`: questions go through the model's chat template, after the messages `before`; else they are
+    completed as they are.
     `meta` is for scorers of synthetic tasks and never shown to the model.
     """
 
@@ -24,7 +25,7 @@ class Task:
     step: Stop = field(default_factory=lambda: Stop(tokens=64, text=("\n\n",), include=True))
     ending: Stop = field(default_factory=lambda: Stop(tokens=256))
     chat: bool = True
-    system: str | None = None
+    before: tuple[Mapping[str, str], ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def prompt(self, text: str | None = None) -> Prompt:
@@ -32,5 +33,4 @@ class Task:
         words = self.question if text is None else text
         if not self.chat:
             return words
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": words}]
+        return [*self.before, {"role": "user", "content": words}]

@@ -47,7 +47,10 @@ class Choice:
     """A letter: behind the last mark, else the last one that stands alone."""
 
     letters: str = "ABCDE"
-    name: str = "choice"
+
+    @property
+    def name(self) -> str:
+        return f"choice:{self.letters}"
 
     def extract(self, text: str) -> str | None:
         one = re.compile(rf"(?<![A-Za-z])\(?([{re.escape(self.letters)}])\)?(?![A-Za-z'])")
