@@ -59,7 +59,7 @@ class Run:
         asked = [_digest(given)]
         data = node.recorded("open", asked)
         if data is None:
-            tokens = self.running().encode(given)
+            tokens = await asyncio.to_thread(self.running().encode, given)
             self.running()._check_length(len(tokens))
             data = {"tokens": tokens, **await self.purse.prefill(node.id, 0, len(tokens), keep=True)}
             node.record("open", asked, data)

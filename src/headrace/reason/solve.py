@@ -80,13 +80,25 @@ class Order:
     resume: bool = False
     clock: Clock = time.monotonic
 
+    def plan(self, task: Task) -> Plan:
+        """The strategy, read and checked against the task. Raises InvalidRequest."""
+        plan = parse(self.strategy)
+        if "scorer" in plan.needs and self.scorer is None:
+            raise InvalidRequest(f"{plan} needs a scorer; give judge, or choose self_consistency.", "scorer")
+        for need in plan.needs - {"scorer"}:
+            if need not in task.meta:
+                raise InvalidRequest(f"{plan} needs a task with {need}; use it in headrace eval.", "strategy")
+        if self.resume and self.trace is None:
+            raise InvalidRequest("There is no trace to resume; give it with --trace.", "trace")
+        return plan
+
 
 async def solve(engine: Surface, task: Task, order: Order, trace: Trace | None = None) -> Result:
     """Runs a strategy on a live engine. Raises InvalidRequest before anything runs, and what the engine raises.
 
     With `order.resume` the run continues the one that wrote `order.trace`, to the identical result.
     """
-    plan = _checked(order, task)
+    plan = order.plan(task)
     earlier = Trace.load(order.trace) if order.resume and order.trace is not None else None
     seed = order.seed if order.seed is not None else earlier.header["seed"] if earlier else secrets.randbits(53)
     facts = _header(engine, task, plan, order, seed)
@@ -129,15 +141,13 @@ async def replay(trace: Trace, answers: AnswerSpace | None = None) -> Result:
 
 
 async def _carried_out(run: Run, plan: Plan, order: Order) -> Result:
-    account, trace = run.purse.account, run.journal.trace
+    trace = run.journal.trace
     try:
         await plan.run(run)
         if not run.candidates:
             await run.finish(list(run.live.values())[:1])
         if not run.candidates:
-            raise InvalidRequest(
-                f"The budget ({account.budget}) does not even pay for the question; give more.", "budget"
-            )
+            run.candidates.append(Candidate(0, "", "", None, finished=False))
         result = _result(run, plan, order)
         trace.add("result", **result.as_json())
         return result
@@ -157,8 +167,8 @@ def _result(run: Run, plan: Plan, order: Order) -> Result:
     return Result(
         best.answer,
         best.text,
-        agree / total if total else 0.0,
-        wilson(min(agree, total), max(round(total), 1)) if total else (0.0, 1.0),
+        agree / total,
+        wilson(agree, total),
         str(plan),
         stopped_by,
         spend.as_usage(),
@@ -170,26 +180,15 @@ def _result(run: Run, plan: Plan, order: Order) -> Result:
     )
 
 
-def _agreement(run: Run, best: Candidate) -> tuple[float, float]:
-    """How many candidates give the best one's answer, and how many there are."""
+def _agreement(run: Run, best: Candidate) -> tuple[float, int]:
+    """How many candidates give the best one's answer, by their weights, and how many there are."""
+    count = len(run.candidates)
     if best.answer is None:
-        return 0.0, float(len(run.candidates))
+        return 0.0, count
     leads = groups([candidate.answer for candidate in run.candidates], run.task.answers)
     weights = [candidate.weight for candidate in run.candidates]
     same = sum(weight for lead, weight in zip(leads, weights, strict=True) if lead == leads[best.id])
-    return same, sum(weights)
-
-
-def _checked(order: Order, task: Task) -> Plan:
-    plan = parse(order.strategy)
-    if "scorer" in plan.needs and order.scorer is None:
-        raise InvalidRequest(f"{plan} needs a scorer; add --scorer judge, or choose self_consistency.", "scorer")
-    for need in ("choices", "examples"):
-        if need in plan.needs and need not in task.meta:
-            raise InvalidRequest(f"{plan} needs a task with {need}; use it in headrace eval.", "strategy")
-    if order.resume and order.trace is None:
-        raise InvalidRequest("There is no trace to resume; give it with --trace.", "trace")
-    return plan
+    return min(count * same / sum(weights), count) if sum(weights) else 0.0, count
 
 
 def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) -> dict[str, Any]:

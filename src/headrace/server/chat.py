@@ -34,6 +34,10 @@ async def chat(context: Context) -> ASGIApp:
     request = await context.decoded(ChatRequest)
     model, engine = context.service.named(request.model, context.service.engine)
     check_tokenizer(engine, "messages")
+    if request.compute is not None:
+        from headrace.server import compute
+
+        return await compute.answer(context, model, engine, request, _max_tokens(request))
     call = call_of(
         context,
         engine,

@@ -48,7 +48,7 @@ def document(config: ServerConfig) -> dict[str, Any]:
     """The OpenAPI 3.1 description of what `create_app` serves."""
     components = _components()
     for name in ("ChatRequest", "CompletionRequest", "EmbeddingRequest"):
-        _narrow(components[name])
+        _narrow(components[name], schema.neutral(getattr(schema, name)))
     paths: dict[str, Any] = {path: {"post": _post(path, *entry)} for path, entry in _POSTS.items()}
     paths |= {path: {"get": _get(path, *entry)} for path, entry in _GETS.items()}
     paths["/metrics"] = {"get": _text("Prometheus metrics", "getMetrics", secured=True)}
@@ -74,10 +74,10 @@ def _components() -> dict[str, Any]:
     return dict(components)
 
 
-def _narrow(component: dict[str, Any]) -> None:
+def _narrow(component: dict[str, Any], neutral: dict[str, tuple[Any, ...]]) -> None:
     """Says in the schema what the code after the decoder refuses."""
     properties = component["properties"]
-    for name, values in schema.ALLOWED.items():
+    for name, values in neutral.items():
         if name in properties:
             properties[name] = {"enum": [None, *values], "description": "Only neutral values; not supported."}
     for name in schema.IGNORED:

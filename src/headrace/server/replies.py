@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -123,6 +123,24 @@ class TextChoice(ChoiceExtras, kw_only=True):
     finish_reason: Literal["stop", "length"] | None = None
 
 
+class Computed(Struct, kw_only=True):
+    """What a strategy found: `answer` null is unparsed; `interval` is the 95 % Wilson interval of `confidence`.
+
+    `usage` counts forks, scorer tokens, peak pages and seconds as well.
+    """
+
+    answer: str | None
+    confidence: float
+    interval: list[float]
+    strategy: str
+    stopped_by: str
+    seed: int
+    usage: dict[str, Any]
+    trace_id: str
+    candidates: list[dict[str, Any]] | UnsetType = UNSET
+    tree: list[dict[str, Any]] | UnsetType = UNSET
+
+
 class ChatCompletion(Struct):
     id: str
     object: Literal["chat.completion"]
@@ -132,6 +150,7 @@ class ChatCompletion(Struct):
     choices: list[ChatChoice]
     usage: Usage
     headrace: Extras
+    compute: Computed | UnsetType = UNSET
 
 
 class ChatChunk(Struct):

@@ -91,7 +91,32 @@ class GenerationRequest(Unaffecting, forbid_unknown_fields=True, kw_only=True):
     prompt_logprobs: Alternatives | None = None
     return_token_ids: bool | None = None
     best_of: Any = None
-    compute: Any = None
+
+
+class BudgetFields(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Upper bounds of a search; null is none."""
+
+    tokens: Count | None = None
+    prefill: Count | None = None
+    seconds: Annotated[float, Meta(ge=0)] | None = None
+    flops: Annotated[float, Meta(ge=0)] | None = None
+    pages: Count | None = None
+    calls: Count | None = None
+
+
+class Compute(Struct, forbid_unknown_fields=True, kw_only=True):
+    """How much thought an answer gets. `budget` as text is like "400 tok, 10 s"; `seed` precedes the request's own.
+
+    `answer`: what is compared in votes (text, number, choice, json). `stream_events`: progress as named events.
+    """
+
+    strategy: str
+    scorer: str | None = None
+    answer: str | None = None
+    budget: str | BudgetFields | None = None
+    seed: Seed | None = None
+    give: list[Literal["candidates", "tree"]] | None = msgspec.field(name="return", default=None)
+    stream_events: bool | None = None
 
 
 class ChatRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
@@ -113,6 +138,7 @@ class ChatRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
     verbosity: Any = None
     web_search_options: Any = None
     moderation: Any = None
+    compute: Compute | None = None
 
 
 class CompletionRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
@@ -122,6 +148,7 @@ class CompletionRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=T
     echo: bool | None = None
     logprobs: Alternatives | None = None
     suffix: Any = None
+    compute: Any = None
 
 
 class EmbeddingRequest(Unaffecting, forbid_unknown_fields=True, kw_only=True):
@@ -195,6 +222,11 @@ def decode_now(body: bytes, kind: type[_Request]) -> _Request:
     return request
 
 
+def neutral(kind: type[Struct]) -> dict[str, tuple[Any, ...]]:
+    """ALLOWED, without what this kind of request does support."""
+    return {name: values for name, values in ALLOWED.items() if not (name == "compute" and kind is ChatRequest)}
+
+
 def ignored(request: Struct) -> list[str]:
     """The fields without effect that the client sent."""
     return [name for name in IGNORED if getattr(request, name, None) is not None]
@@ -203,7 +235,7 @@ def ignored(request: Struct) -> list[str]:
 def _refuse_unsupported(request: Struct) -> None:
     for name in request.__struct_fields__:
         value = getattr(request, name)
-        if name in ALLOWED and value is not None and value not in ALLOWED[name]:
+        if name in neutral(type(request)) and value is not None and value not in ALLOWED[name]:
             raise refused(f"`{name}` is not supported here; leave it out.", name, "unsupported_field")
 
 

@@ -232,21 +232,21 @@ class EventStream:
         with contextlib.closing(self._run.generation):
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await _send(send, self._first)
+                await send_piece(send, self._first)
                 async for piece in self._rest:
-                    await _send(send, piece)
+                    await send_piece(send, piece)
             except (Exception, asyncio.CancelledError) as error:
                 self._run.generation.close()
-                await _send_error(send, self._run.context.job, error)
+                await send_error(send, self._run.context.job, error)
                 raise
-        await _send(send, b"", more=False)
+        await send_piece(send, b"", more=False)
 
 
-async def _send(send: Send, data: bytes, more: bool = True) -> None:
+async def send_piece(send: Send, data: bytes, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-async def _send_error(send: Send, job: Job, error: BaseException) -> None:
+async def send_error(send: Send, job: Job, error: BaseException) -> None:
     """Ends a started stream with an error event. A client that does not read is left after a second."""
     reason = job.reason if isinstance(error, asyncio.CancelledError) else to_api_error(error)  # type: ignore[arg-type]
     if reason is None or isinstance(reason, ClientGone):
@@ -254,4 +254,4 @@ async def _send_error(send: Send, job: Job, error: BaseException) -> None:
     frame = b"data: " + msgspec.json.encode(reason.reply) + b"\n\n"
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1.0):
-            await _send(send, frame, more=False)
+            await send_piece(send, frame, more=False)
