@@ -36,6 +36,7 @@ RIGHT: list[Block] = [
     *(blocks.resample(method, 2) for method in METHODS),
     *(blocks.resample(method) for method in METHODS),
     blocks.resample("multinomial", 2, n=1),
+    blocks.expand(3),
     blocks.thin(2),
 ]
 

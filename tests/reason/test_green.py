@@ -67,7 +67,7 @@ def test_acceptance() -> None:
 def test_a_chain_of_floats_visits_the_posterior() -> None:
     """Continuous and long runs are shown by statistics only: the share of each value within 3 points."""
     masses, kernel, source = posterior(), regenerate(coins, liked), Seeded(11)
-    trace, seen, steps = traced(coins)(source), {}, 20_000
+    trace, seen, steps = traced(coins)(source), {}, 8_000
     for _ in range(steps):
         trace = kernel(trace, source)
         seen[trace.value] = seen.get(trace.value, 0) + 1

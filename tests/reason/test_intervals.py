@@ -30,8 +30,10 @@ def test_wilson_covers_as_it_says() -> None:
     assert 0.94 < np.mean(coverage) < 0.96
     assert wilson(0, 20)[0] == 0.0 < wilson(0, 20)[1] < 0.2
     assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    with pytest.raises(InvalidRequest):
-        wilson(1, 0)
+    assert wilson(1, 2)[0] < wilson(1.3, 2.6)[0] < wilson(1.5, 3)[0] < 0.5
+    for successes, trials in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(InvalidRequest):
+            wilson(successes, trials)
 
 
 def test_bootstrap_of_mean_and_median() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headrace.evidence.finite import END, Policy, keeps_weights, only_now, total_variation
-from headrace.reason.blocks import Block, Measure, expected, law, move, resample, reweight, run
+from headrace.reason.blocks import Block, Measure, expand, expected, law, move, resample, reweight, run, thin
 from headrace.reason.choice import Seeded, distribution
 from headrace.reason.population import Population
 from headrace.reason.resample import METHODS, Method
@@ -43,6 +43,15 @@ def test_the_expected_measure_is_the_target_exactly(method: Method, target: Targ
 def test_three_particles_that_always_resample(target: Target) -> None:
     policy = Policy(3, 2)
     assert exact_measure(policy, filter_of(policy, target, "residual", threshold=2), 3) == policy.target(target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_steering_keeps_the_target(target: Target) -> None:
+    """Two children a particle, of which at most two are kept without replacement, in place of resampling."""
+    policy = Policy(3, 2)
+    step, weigh, _ = filter_of(policy, target)[:3]
+    stages = (expand(2), step, weigh, thin(2)) * policy.longest
+    assert exact_measure(policy, stages, 1) == policy.target(target)
 
 
 @pytest.mark.prove

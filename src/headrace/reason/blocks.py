@@ -93,8 +93,21 @@ def resample(method: Method = "systematic", threshold: Any = Fraction(1, 2), n: 
     return Block("resample", run, dict)
 
 
+def expand(times: int) -> Block:
+    """Each particle becomes so many copies that share its weight. The measure stays."""
+
+    def run(population: Population, choice: Choice) -> Population:
+        particles = tuple(particle for particle in population.particles for _ in range(times))
+        return Population(particles, tuple(weight / times for weight in population.weights for _ in range(times)))
+
+    return Block("expand", run, dict)
+
+
 def thin(n: int) -> Block:
-    """Keeps at most n distinct particles (SMC steering, Lew et al. 2023). The expected measure stays."""
+    """Keeps at most n of the particles, each once. The expected measure stays.
+
+    After `expand` and a move this is the selection of SMC steering (Lew et al. 2023).
+    """
 
     def run(population: Population, choice: Choice) -> Population:
         kept, weights = resampling.thin(population.weights, n, choice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+from headrace.reason.votes import Vote, vote
 from headrace.spec.reasoning import AnswerSpace, Candidate
 
 Best: TypeAlias = Literal["first", "vote", "weighted", "score", "last"]
@@ -43,20 +44,15 @@ def best_of(candidates: Sequence[Candidate], rule: Best, space: AnswerSpace) -> 
         return pool[-1]
     if rule == "score" or pool[0].answer is None:
         return max(pool, key=_score)
-    weights = tally(pool, rule == "weighted", space)
-    top = max(weights, key=lambda lead: weights[lead])
+    top = tally(pool, rule == "weighted", space).answer
     members = [c for c, lead in zip(pool, groups([c.answer for c in pool], space), strict=True) if lead == top]
     return max(members, key=_score)
 
 
-def tally(pool: Sequence[Candidate], weighted: bool, space: AnswerSpace) -> dict[int, float]:
-    """The votes of each group of equal answers, by the index of its first member in `pool`."""
-    votes: dict[int, float] = {}
-    for candidate, lead in zip(pool, groups([c.answer for c in pool], space), strict=True):
-        if lead is not None:
-            weight = candidate.weight * (_score(candidate) if weighted else 1.0)
-            votes[lead] = votes.get(lead, 0.0) + weight
-    return votes
+def tally(pool: Sequence[Candidate], weighted: bool, space: AnswerSpace) -> Vote:
+    """The vote among groups of equal answers, each known by the index of its first member in `pool`."""
+    weights = [candidate.weight * (_score(candidate) if weighted else 1.0) for candidate in pool]
+    return vote(groups([candidate.answer for candidate in pool], space), weights)
 
 
 def _score(candidate: Candidate) -> float:

@@ -15,9 +15,12 @@ RESAMPLES = 2000
 Interval: TypeAlias = tuple[float, float]
 
 
-def wilson(successes: float, trials: int, confidence: float = 0.95) -> Interval:
-    """For one rate of independent trials (Wilson 1927). Raises InvalidRequest without trials."""
-    if trials < 1 or not 0 <= successes <= trials:
+def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
+    """For one rate of independent trials (Wilson 1927); of unequal weight, their effective number.
+
+    Raises InvalidRequest without trials.
+    """
+    if not trials > 0 or not 0 <= successes <= trials:
         raise InvalidRequest(f"{successes} successes of {trials} trials give no rate; count again.", "trials")
     z, rate = NormalDist().inv_cdf((1 + confidence) / 2), successes / trials
     centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)

@@ -16,6 +16,7 @@ import numpy as np
 
 from headrace.engine.sequence import Mark, Place, SequenceHandle
 from headrace.reason.account import Amount
+from headrace.reason.confidence import token_confidence
 from headrace.spec.sampling import Sampling, Stop
 
 if TYPE_CHECKING:
@@ -260,7 +261,8 @@ class Node:
                 purse.note_cached(self._root.id, step.cached_tokens)
             ending = _ending(step, stop, cut)
             logprobs = [entry.logprob for entry in step.logprobs or []]
-            confidences = [-float(np.mean([p for _, p in entry.top])) for entry in step.logprobs or [] if entry.top]
+            tops = [[logprob for _, logprob in entry.top or ()] for entry in step.logprobs or []]
+            confidences = [known for top in tops if (known := token_confidence(top)) is not None]
             found: dict[str, Any] = {"tokens": step.token_ids, "text": self._text_of(step.token_ids), "ending": ending}
             found |= {"logprobs": logprobs, "confidences": confidences, "drawn": count, "flops": used.flops}
             bound = (cut or "seconds") if ending == "budget" else None

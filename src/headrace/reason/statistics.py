@@ -47,19 +47,18 @@ def maj_at_k(answers: Sequence[Hashable | None], right: Hashable, k: int) -> flo
 
 
 def _rivals(sizes: Sequence[int], silent: int, votes: int, seats: int) -> list[int]:
-    """In how many ways the others fill the seats with none above `votes`, by how many reach it.
+    """In how many ways the others fill the seats with none above `votes`, by how many of them reach it.
 
     The coefficients of a product with one polynomial a rival, in x (seats) and y (ties).
     """
-    table = [[0] * (len(sizes) + 1) for _ in range(seats + 1)]
-    for empty in range(min(silent, seats) + 1):
-        table[empty][0] = math.comb(silent, empty)
+    most = min(len(sizes), seats // votes)
+    table = [[math.comb(silent, filled), *[0] * most] for filled in range(seats + 1)]
     for size in sizes:
-        fresh = [[0] * (len(sizes) + 1) for _ in range(seats + 1)]
+        fresh = [[0] * (most + 1) for _ in range(seats + 1)]
         for taken in range(min(size, votes, seats) + 1):
             ways, tie = math.comb(size, taken), int(taken == votes)
             for filled in range(seats - taken + 1):
-                for tied in range(len(sizes)):
+                for tied in range(most + 1 - tie):
                     fresh[filled + taken][tied + tie] += ways * table[filled][tied]
         table = fresh
     return table[seats]
@@ -99,10 +98,10 @@ def auc(
     order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
     ranked, good = np.asarray(scores, dtype=np.float64)[order], good[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    named = (
-        np.arange(len(good)) if questions is None else np.unique([str(q) for q in questions], return_inverse=True)[1]
-    )
-    drawn = bootstrap_weights(int(named.max()) + 1, resamples, seed)
+    places: dict[Hashable, int] = {}
+    owners = range(len(good)) if questions is None else questions
+    named = np.array([places.setdefault(owner, len(places)) for owner in owners])
+    drawn = bootstrap_weights(len(places), resamples, seed)
     found = [_weighted_auc(row[named[order]], good, starts) for row in (np.ones(drawn.shape[1]), *drawn)]
     return found[0], percentiles(np.array(found[1:]))
 

@@ -67,6 +67,7 @@ def block_list() -> list[Block]:
         blocks.move(step),
         *(blocks.resample(method, threshold) for method in METHODS for threshold in (Fraction(1, 2), 2)),
         blocks.resample("multinomial", 2, n=1),
+        blocks.expand(2),
         blocks.thin(2),
     ]
 
@@ -79,10 +80,11 @@ def check_laws(crowd: Sequence[Population], put: Sequence[Block]) -> tuple[Claus
         broken += [] if mean_measure(distribution(blocks.spawn(finite.guess, n))) == goal else ["spawn"]
     for name, kernel, masses in kernels():
         broken += [] if push(masses, kernel) == masses else [name]
-    for value, probability in distribution(finite.coins).items():
-        mass = sum(p for trace, p in distribution(traced(finite.coins)).items() if trace.value == value)
+    plain, traces = distribution(finite.coins), distribution(traced(finite.coins))
+    for value, probability in plain.items():
+        mass = sum(p for trace, p in traces.items() if trace.value == value)
         broken += [] if mass == probability else ["traced"]
-    checks = len(put) * len(crowd) + 3 + len(kernels()) + len(distribution(finite.coins))
+    checks = len(put) * len(crowd) + 3 + len(kernels()) + len(plain)
     which = f" ({', '.join(sorted(set(broken)))})" if broken else ""
     figure = (
         f"{len(broken)} of {checks} checks differ{which}: {len(put)} blocks on {len(crowd)} populations; {CONTINUOUS}"

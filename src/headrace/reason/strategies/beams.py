@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from headrace.reason.node import Node
 from headrace.reason.run import Run
 from headrace.reason.strategy import strategy
-from headrace.reason.votes import rebase_shares
+from headrace.reason.votes import allocate
 from headrace.spec.sampling import Sampling
 
 Keep = Callable[[Sequence[Node], Sequence[float]], dict[int, int]]
@@ -43,12 +43,6 @@ def top(values: Sequence[float], count: int) -> list[int]:
     return sorted(range(len(values)), key=lambda index: (-values[index], index))[:count]
 
 
-def evenly(chosen: Sequence[int], total: int) -> dict[int, int]:
-    """`total` children spread over the chosen, the first ones getting what is left over."""
-    whole, rest = divmod(total, len(chosen))
-    return {index: whole + (place < rest) for place, index in enumerate(chosen) if whole + (place < rest)}
-
-
 @strategy("step_best_of_n", rule="score", needs=("scorer",), paper="2408.03314")
 async def step_best_of_n(run: Run, n: int = 4) -> None:
     """n proposals for every step, of which the best goes on."""
@@ -66,8 +60,7 @@ def beam_rule(run: Run, width: int, expand: int) -> Keep:
 
     def keep(front: Sequence[Node], values: Sequence[float]) -> dict[int, int]:
         open_places = max(width - len(run.candidates), 0)
-        chosen = top(values, max(open_places // max(expand, 1), 1)) if open_places else []
-        return evenly(chosen, open_places) if chosen else {}
+        return dict(enumerate(allocate(values, open_places, keep=max(open_places // max(expand, 1), 1))))
 
     return keep
 
@@ -117,6 +110,6 @@ async def rebase(run: Run, width: int = 8, temperature: float = 0.2) -> None:
 
     def keep(front: Sequence[Node], values: Sequence[float]) -> dict[int, int]:
         places = max(width - len(run.candidates), 0)
-        return dict(enumerate(rebase_shares(values, places, temperature)))
+        return dict(enumerate(allocate(values, places, "rebase", temperature=temperature)))
 
     await frontier_search(run, (await run.open()).fork(width), keep)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from headrace.reason.agreement import betastop
 from headrace.reason.choose import tally
 from headrace.reason.node import Node
 from headrace.reason.run import Run
 from headrace.reason.strategy import strategy
-from headrace.reason.votes import stopping_confidence
 
 
 async def attempts(run: Run, root: Node, count: int) -> list[Node]:
@@ -57,5 +57,5 @@ async def adaptive_consistency(run: Run, n: int = 16, wave: int = 4, confidence:
     root = await run.open()
     while len(run.candidates) < n and not run.exhausted:
         await run.finish(await attempts(run, root, min(max(wave, 1), n - len(run.candidates))))
-        if stopping_confidence(list(tally(run.candidates, False, run.task.answers).values())) >= confidence:
+        if betastop(tally(run.candidates, False, run.task.answers).weights.values(), confidence):
             return

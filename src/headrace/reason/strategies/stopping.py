@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from headrace.reason.confidence import lowest_confidence
 from headrace.reason.node import Node
 from headrace.reason.run import Run
 from headrace.reason.strategies.beams import top
@@ -114,15 +115,6 @@ async def _sift(run: Run, alive: list[Node], seen: dict[str, list[float]], thres
         else:
             rest.append(node)
     return rest
-
-
-def lowest_confidence(confidences: list[float], window: int) -> float | None:
-    """The least mean of any `window` tokens in a row; None before there are any."""
-    if not confidences:
-        return None
-    width = min(window, len(confidences))
-    sums = np.concatenate([[0.0], np.cumsum(confidences)])
-    return float(np.min(sums[width:] - sums[:-width]) / width)
 
 
 @strategy("resample_unsure", rule="score", needs=("scorer",))
