@@ -103,7 +103,7 @@ def _line(event: Event, tree: Tree) -> None:
     if event.kind == "candidate":
         data = event.data
         score = "" if data["score"] is None else f" · score {data['score']:.2f}"
-        note(f"candidate {event.node.removeprefix('candidate')}: {data['answer'] or 'unparsed'}{score}")
+        note(f"candidate {event.node.removeprefix('candidate')}: {_short(data['answer'] or 'unparsed')}{score}")
 
 
 def _live(engine: Surface, task: Task, order: Order, trace: Trace, tree: Tree) -> Result:
@@ -156,12 +156,16 @@ def show(engine: Surface, result: Result, json: bool) -> None:
     sys.stdout.flush()
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
 def _figures(result: Result) -> list[str]:
     usage: dict[str, Any] = result.usage
     low, high = result.interval
     agreed = f"{result.confidence:.0%} of candidates agree [{low:.0%}, {high:.0%}]"
     return [
-        f"answer: {result.answer}" if result.answer is not None else "unparsed",
+        "unparsed" if result.answer is None else f"answer: {_short(result.answer)}",
         agreed if len(result.candidates) > 1 else "one candidate",
         f"{usage['prompt']} given ({usage['cached']} cached) + {usage['completion']} new tokens",
         f"{usage['forks']} forks",
