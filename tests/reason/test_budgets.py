@@ -32,6 +32,18 @@ def counted(result: Result) -> tuple[int, int]:
 @settings(max_examples=6, deadline=None)
 @given(budget=BOUNDS, seed=st.integers(0, 2**40))
 def test_every_strategy_stays_within_every_budget(name: str, budget: Budget, seed: int) -> None:
+    stays_within(name, budget, seed)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", sorted(usable()))
+@settings(max_examples=150, deadline=None)
+@given(budget=BOUNDS, seed=st.integers(0, 2**40))
+def test_every_strategy_stays_within_every_budget_at_length(name: str, budget: Budget, seed: int) -> None:
+    stays_within(name, budget, seed)
+
+
+def stays_within(name: str, budget: Budget, seed: int) -> None:
     with toy_engine() as engine:
         steps: list[StepEvent] = []
         engine.events.listen(steps.append)

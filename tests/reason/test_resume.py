@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.engine.engine import Engine
+from headrace.reason.answers import Number
+from headrace.reason.scorers.judge import Judge
 from headrace.reason.solve import Result, replay
+from headrace.reason.task import Task
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
-from headrace.spec.sampling import Sampling
+from headrace.spec.options import EngineOptions
+from headrace.spec.sampling import Sampling, Stop
 from headrace.spec.trace import Trace
-from reason.toy import ORDER, TASK, solved, toy_engine, usable
+from reason.toy import ORDER, TASK, TextScorer, solved, toy_engine, usable
 
 NAMES = sorted(usable())
 
@@ -36,17 +42,48 @@ def done(trace: Trace) -> list[str]:
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), tokens=st.none() | st.integers(20, 200))
 def test_a_killed_run_goes_on_to_the_same_result(name: str, data, tokens: int | None, tmp_path: Path) -> None:
-    path, budget = tmp_path / "trace.jsonl", Budget(tokens=tokens)
     with toy_engine() as engine:
-        whole = solved(engine, name, budget=budget, trace=path)
+        scorer = data.draw(st.sampled_from([TextScorer(), Judge()]))
+        goes_on(engine, name, data, tmp_path / "trace.jsonl", TASK, Budget(tokens=tokens), scorer=scorer)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), tokens=st.none() | st.integers(20, 200))
+def test_a_killed_run_goes_on_to_the_same_result_at_length(name: str, data, tokens, tmp_path: Path) -> None:
+    with toy_engine() as engine:
+        scorer = data.draw(st.sampled_from([TextScorer(), Judge()]))
+        goes_on(engine, name, data, tmp_path / "trace.jsonl", TASK, Budget(tokens=tokens), scorer=scorer)
+
+
+@pytest.fixture(scope="module")
+def native(smollm2: Path) -> Iterator[Engine]:
+    with Engine.load(smollm2, EngineOptions(state_memory=256, threads=1)) as engine:
+        yield engine
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_killed_run_goes_on_bit_for_bit_on_native(name: str, data, native: Engine, tmp_path: Path) -> None:
+    task = Task("What is 12 + 7? Think step by step.", Number(), ending=Stop(tokens=60))
+    goes_on(native, name, data, tmp_path / "trace.jsonl", task, Budget(tokens=250), scorer=Judge())
+
+
+def goes_on(engine: Engine, name: str, data, path: Path, task: Task, budget: Budget, **how) -> None:
+    """Runs, tears the trace anywhere, resumes with a cold cache: the same result and the same events."""
+    path.unlink(missing_ok=True)
+    whole = solved(engine, name, task, budget=budget, trace=path, **how)
     lines = path.read_text().splitlines(keepends=True)
     kept = data.draw(st.integers(1, len(lines) - 1))
     torn = int(data.draw(st.floats(0, 0.9)) * len(lines[kept]))
     path.write_text("".join(lines[:kept]) + lines[kept][:torn])
-    with toy_engine() as engine:
-        again = solved(engine, name, budget=budget, trace=path, resume=True)
-        engine.check()
-        assert engine.stats()["open_sequences"] == 0
+    engine.clear_cache()
+    again = solved(engine, name, task, budget=budget, trace=path, resume=True, **how)
+    engine.check()
+    assert engine.stats()["open_sequences"] == 0
     assert told(again) == told(whole)
     assert not path.with_name("trace.jsonl.part").exists()
     assert done(Trace.load(path)) == done(whole.trace)

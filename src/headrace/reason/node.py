@@ -67,7 +67,6 @@ class Node:
         """The length in tokens and the bytes after each verb."""
         self._verbs = 0
         self._kids = 0
-        self._aside = run.aside
 
     @property
     def text(self) -> str:
@@ -183,14 +182,16 @@ class Node:
 
     def recorded(self, kind: str, asked: list[Any]) -> dict[str, Any] | None:
         """What the journal has for this node's next verb; it is paid for as it was."""
+        if self.run.aside:
+            return None
         self._verbs += 1
-        data = None if self._aside else self.run.journal.recorded(kind, self.id, self._verbs, asked)
+        data = self.run.journal.recorded(kind, self.id, self._verbs, asked)
         if data is not None:
             self.run.purse.book(data)
         return data
 
     def record(self, kind: str, asked: list[Any], data: dict[str, Any]) -> None:
-        if not self._aside:
+        if not self.run.aside:
             self.run.journal.record(kind, self.id, self._verbs, asked, data)
 
     def begin(self, opened: dict[str, Any]) -> None:
