@@ -8,7 +8,8 @@ never on which of them ended first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
 from headrace.spec.budget import Budget, Spend
@@ -96,6 +97,22 @@ class Account:
         for account in self.chain:
             account.pages_held += pages
             account.spend.pages = max(account.spend.pages, account.pages_held)
+
+    @contextmanager
+    def passing(self, seen: dict[str, int]) -> Iterator[None]:
+        """Pages that are taken and given back inside: how many at most goes to `seen["pages"]`."""
+        earlier = [account.spend.pages for account in self.chain]
+        held = self.pages_held
+        for account in self.chain:
+            account.spend.pages = account.pages_held
+        try:
+            yield
+        finally:
+            seen["pages"] = self.spend.pages - held
+            for account, peak in zip(self.chain, earlier, strict=True):
+                account.spend.pages = max(peak, account.pages_held)
+            self.hold(seen["pages"])
+            self.hold(-seen["pages"])
 
     async def reserve(self, fit: Callable[[], tuple[Amount, str | None]]) -> tuple[Amount, str | None]:
         """`fit` says what can be had now, and which bound cut it; a cut one waits for all earlier ones."""

@@ -117,6 +117,8 @@ class Run:
             self.journal.record("scores", name, 0, asked, data)
         else:
             self.purse.book(data)
+            self.purse.account.hold(data["pages"])
+            self.purse.account.hold(-data["pages"])
         self.purse.account.count("scorer_tokens", data["drawn"])
         self.purse.account.count("scorer_prefill", data["prefill"])
         values: list[float] = list(data["values"])
@@ -139,12 +141,13 @@ class Run:
         reserved, cut = await account.reserve(fit)
         if cut is not None:
             account.stop(cut)
-        self.aside = True
+        self.aside, seen = True, dict[str, int]()
         try:
             question, meta = self.task.question, self.task.meta
             some = nodes[: reserved.calls]
             items = [Scored(question, node.text, node.ending is not None, node, meta) for node in some]
-            values = [float(score.value) for score in await self.scorer.score(items)]
+            with account.passing(seen):
+                values = [float(score.value) for score in await self.scorer.score(items)]
         finally:
             self.aside = False
             account.settle(reserved, reserved)
@@ -155,6 +158,7 @@ class Run:
             **costs,
             "flops": spent.flops - before.flops,
             "calls": reserved.calls,
+            "pages": seen["pages"],
             "cut": account.stopped_by,  # also where a scorer's own verb met a bound
         }
 
