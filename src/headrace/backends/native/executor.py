@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from headrace.backends.advice import nearest_plan
 from headrace.backends.check import check
 from headrace.backends.native import _kernels
-from headrace.backends.native.cache import NativeWeights, load_weights
+from headrace.backends.native.cache import NativeWeights, WeightPlan
 from headrace.backends.native.program import Builder, buffer_widths
 from headrace.backends.rotary import distinct_ropes, table_bytes
 from headrace.spec.batch import Batch, PageCopy
@@ -83,15 +84,16 @@ class NativeExecutor:
 
     def _load(self, store: WeightStore, threads: int) -> None:
         limits, program, longest = self.limits, self._program, min(self.limits.pages) * PAGE_TOKENS
-        self._reserve(self._plan(longest))
-        self._weights = load_weights(store, program.operations, self.numerics.weights, self._ledger)
-        widths = buffer_widths(program)
+        plan, widths = WeightPlan(store, program.operations, self.numerics.weights), buffer_widths(program)
         model = _kernels.Model(
             self._isa, threads, limits.tokens, limits.logits, longest // PAGE_TOKENS, list(widths.values())
         )
-        builder = Builder(model, program, self._weights, self.numerics.planes, longest)
+        builder = Builder(model, program, plan, self.numerics.planes, longest)
         builder.build()
-        self._reserve([("workspace", "activations", model.workspace_bytes())])
+        packing = self._reserve(plan, model.workspace_bytes(), longest)
+        self._weights = plan.load(self._ledger)
+        self._ledger.release(packing)
+        builder.fill(self._weights)
         self._logits = np.zeros((limits.logits, logit_count(self.spec)), np.float32)
         self._state = self._make_state(model)
         model.prepare(self._logits)
@@ -99,26 +101,22 @@ class NativeExecutor:
         self._x = list(widths).index("x")
         self._model: _kernels.Model | None = model
 
-    def _plan(self, longest: int) -> list[tuple[Tag, str, int]]:
-        """What can be told before any weight is read: nearly everything."""
-        state = state_bytes(self.spec, self.limits, self.numerics.state)
+    def _reserve(self, plan: WeightPlan, activations: int, longest: int) -> Reservation:
+        """Reserves everything; what is given back when the weights are loaded is returned."""
+        pages = state_bytes(self.spec, self.limits, self.numerics.state)
         tables = table_bytes(distinct_ropes(self._program.operations), longest)
-        wanted: list[tuple[Tag, str, int]] = [
+        later: list[tuple[Tag, str, int]] = [
+            ("workspace", "activations", activations),
             ("workspace", "logits", 4 * self.limits.logits * logit_count(self.spec)),
             ("workspace", "rotary tables", tables),
         ]
-        return wanted + [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
-
-    def _reserve(self, wanted: list[tuple[Tag, str, int]]) -> None:
-        state = sum(state_bytes(self.spec, self.limits, self.numerics.state))
-
-        def nearest(excess: int) -> str:
-            if excess < state:
-                fits = (state - excess) // 2**20
-                return f"lower --state-memory to {fits}, or raise --memory" if fits else "raise --memory"
-            return "raise --memory or choose a smaller model"
-
-        self._held += self._ledger.reserve_all(wanted, nearest)
+        later += [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(pages)]
+        idle = sum(nbytes for _, _, nbytes in later) - plan.passing
+        packing: tuple[Tag, str, int] = ("weights", "packing buffer", max(-idle, 0))
+        advice = nearest_plan(self._ledger.limit, min(self.limits.pages), sum(pages), tables, idle)
+        *held, passing = self._ledger.reserve_all([*plan.wanted, *later, packing], advice)
+        self._held += held
+        return passing
 
     def _make_state(self, model: _kernels.Model) -> list[tuple[np.ndarray, ...]]:
         """Keys and values of each layer, [pages, bytes of a page] of either, touched at once."""

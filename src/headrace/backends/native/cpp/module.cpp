@@ -110,10 +110,14 @@ class Bound {
 };
 
 int add_weight(Bound& self, int format, int outputs, int inputs, int group, int offset, bool affine, bool wide,
-               size_t panel_bytes, const Bytes& data) {
-  const Matrix weight{static_cast<Format>(format), outputs, inputs, group, offset, affine, wide, self.hold(data), panel_bytes};
-  if (data.size() < weight.panels() * panel_bytes) throw std::invalid_argument("the packed weight is too short");
-  return self.model.add_weight(weight);
+               size_t panel_bytes) {
+  return self.model.add_weight(
+      {static_cast<Format>(format), outputs, inputs, group, offset, affine, wide, nullptr, panel_bytes});
+}
+
+void fill_weight(Bound& self, int number, const Bytes& data) {
+  if (data.size() < self.model.fill_weight(number, self.hold(data)))
+    throw std::invalid_argument("the packed weight is too short");
 }
 
 void add_state(Bound& self, const State& keys, const State& values, int type) {
@@ -176,6 +180,7 @@ NB_MODULE(_kernels, m) {
       .def(nb::init<const std::string&, int, int, int, int, std::vector<int>>(), "isa"_a, "threads"_a, "tokens"_a,
            "logits"_a, "blocks"_a, "widths"_a)
       .def("add_weight", &add_weight)
+      .def("fill_weight", &fill_weight)
       .def("add_state", &add_state)
       .def("add_embed", &add_embed, "out"_a, "table"_a, "scale"_a, "positions"_a.none(), "types"_a.none())
       .def("add_normalise", &add_normalise)
