@@ -12,6 +12,7 @@ import numpy as np
 from headrace.backends.advice import nearest_plan
 from headrace.backends.check import check
 from headrace.backends.native import _kernels
+from headrace.backends.native.arena import Arena
 from headrace.backends.native.cache import NativeWeights, WeightPlan
 from headrace.backends.native.program import Builder, buffer_widths
 from headrace.backends.rotary import distinct_ropes, table_bytes
@@ -95,11 +96,13 @@ class NativeExecutor:
         self._ledger.release(packing)
         builder.fill(self._weights)
         self._logits = np.zeros((limits.logits, logit_count(self.spec)), np.float32)
+        self._arena = Arena(sum(state_bytes(self.spec, limits, self.numerics.state)))
         self._state = self._make_state(model)
         model.prepare(self._logits)
         self._ends, self._kinds = tuple(builder.ends), (*builder.kinds, "waking threads")
         self._x = list(widths).index("x")
         self._model: _kernels.Model | None = model
+        self._arena.back()
 
     def _reserve(self, plan: WeightPlan, activations: int, longest: int) -> Reservation:
         """Reserves everything; what is given back when the weights are loaded is returned."""
@@ -119,15 +122,14 @@ class NativeExecutor:
         return passing
 
     def _make_state(self, model: _kernels.Model) -> list[tuple[np.ndarray, ...]]:
-        """Keys and values of each layer, [pages, bytes of a page] of either, touched at once."""
+        """Keys and values of each layer, [pages, bytes of a page] of either."""
         groups = {layer: group for group, state in enumerate(self._groups) for layer in state.layers}
         arenas: list[tuple[np.ndarray, ...]] = []
         for index, layer in enumerate(self.spec.layers):
             pages = self.limits.pages[groups[index]]
-            sizes = page_bytes(layer.attention, self.numerics.state)
-            keys, values = (np.full((pages, size), 0, np.uint8) for size in sizes)
-            model.add_state(keys.reshape(-1), values.reshape(-1), STATE_TYPES.index(self.numerics.state))
-            arenas.append((keys, values))
+            keys, values = (self._arena.take(pages * size) for size in page_bytes(layer.attention, self.numerics.state))
+            model.add_state(keys, values, STATE_TYPES.index(self.numerics.state))
+            arenas.append((keys.reshape(pages, -1), values.reshape(pages, -1)))
         return arenas
 
     def submit(self, batch: Batch) -> StepResult:
@@ -148,6 +150,7 @@ class NativeExecutor:
         pages = [[row.pages[group] for row in batch.rows] for group in range(len(self.limits.pages))]
         model.begin(tokens, rows, kept, pages)
         hidden = self._run(model, batch) if tokens else {}
+        self._arena.used()
         return StepResult(self._logits[: len(kept)], hidden)
 
     def choose(self, logits: np.ndarray, sampling: Sampling, key: tuple[int, int], position: int) -> int:
@@ -196,6 +199,8 @@ class NativeExecutor:
             self._store.release(self._program.operations)
         self._model = None
         self._state = []
+        if (arena := self.__dict__.pop("_arena", None)) is not None:
+            arena.close()
         self.__dict__.pop("_logits", None)
         weights: NativeWeights | None = self.__dict__.pop("_weights", None)
         if weights is not None:

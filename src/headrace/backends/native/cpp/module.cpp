@@ -16,6 +16,10 @@
 #include <sys/auxv.h>
 #endif
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "choose.h"
 #include "model.h"
 #include "runner.h"
@@ -120,6 +124,16 @@ void fill_weight(Bound& self, int number, const Bytes& data) {
     throw std::invalid_argument("the packed weight is too short");
 }
 
+// Has the system back every page of an array that starts with one, in huge pages where it has them. Adding nothing
+// changes nothing, even where a kernel writes at the same time.
+void back(const State& memory) {
+  const nb::gil_scoped_release release;
+#if defined(MADV_HUGEPAGE)
+  madvise(memory.data(), memory.size(), MADV_HUGEPAGE);  // refused, it still works
+#endif
+  for (size_t at = 0; at < memory.size(); at += 4096) __atomic_fetch_or(memory.data() + at, 0, __ATOMIC_RELAXED);
+}
+
 void add_state(Bound& self, const State& keys, const State& values, int type) {
   self.model.add_state({self.hold(keys), self.hold(values), static_cast<StateType>(type)});
 }
@@ -176,6 +190,7 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> buffer(nb::handle_t<Bound> self, int 
 
 NB_MODULE(_kernels, m) {
   m.def("instruction_sets", &instruction_sets);
+  m.def("back", &back);
   nb::class_<Bound>(m, "Model")
       .def(nb::init<const std::string&, int, int, int, int, std::vector<int>>(), "isa"_a, "threads"_a, "tokens"_a,
            "logits"_a, "blocks"_a, "widths"_a)
