@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
 from abc import ABC, abstractmethod
@@ -49,6 +48,8 @@ class Surface(ABC):
     async def open(self, prompt: Prompt, **how: Any) -> SequenceHandle:
         """`open_now` with the tokenising off the event loop."""
         if isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Mapping)):
+            import asyncio
+
             return await asyncio.to_thread(self.open_now, prompt, **how)
         return self.open_now(prompt, **how)
 

@@ -84,7 +84,7 @@ class NativeExecutor:
         self.guarantees = Guarantees("native", numerics.profile(self._weights.rounded), True)
 
     def _load(self, store: WeightStore, threads: int) -> None:
-        limits, program, longest = self.limits, self._program, min(self.limits.pages) * PAGE_TOKENS
+        limits, program, longest = self.limits, self._program, longest_sequence(self.spec, self.limits)
         plan, widths = WeightPlan(store, program.operations, self.numerics.weights), buffer_widths(program)
         model = _kernels.Model(
             self._isa, threads, limits.tokens, limits.logits, longest // PAGE_TOKENS, list(widths.values())
@@ -116,7 +116,8 @@ class NativeExecutor:
         later += [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(pages)]
         idle = sum(nbytes for _, _, nbytes in later) - plan.passing
         packing: tuple[Tag, str, int] = ("weights", "packing buffer", max(-idle, 0))
-        advice = nearest_plan(self._ledger.limit, min(self.limits.pages), sum(pages), tables, idle)
+        growing = tables if longest < self.spec.context else 0
+        advice = nearest_plan(self._ledger.limit, min(self.limits.pages), sum(pages), growing, idle)
         *held, passing = self._ledger.reserve_all([*plan.wanted, *later, packing], advice)
         self._held += held
         return passing
@@ -241,6 +242,11 @@ def state_bytes(spec: ModelSpec, limits: Limits, state: StateType) -> tuple[int,
         sum(count * sum(page_bytes(spec.layers[layer].attention, state)) for layer in group.layers)
         for group, count in zip(spec.state_groups(), limits.pages, strict=True)
     )
+
+
+def longest_sequence(spec: ModelSpec, limits: Limits) -> int:
+    """Positions of the longest sequence, in whole pages: as many as there are pages for, or the context."""
+    return min(min(limits.pages), -(-spec.context // PAGE_TOKENS)) * PAGE_TOKENS
 
 
 def logit_count(spec: ModelSpec) -> int:
