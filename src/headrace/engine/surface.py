@@ -14,7 +14,7 @@ from headrace.engine.answer import Answer, Extension, Step
 from headrace.engine.sampling import NoiseKey
 from headrace.engine.sequence import Mark, Place, SequenceHandle
 from headrace.engine.tasks import Pool
-from headrace.spec.errors import ContextExceeded, InvalidRequest, UnsupportedModel
+from headrace.spec.errors import ContextExceeded, InvalidRequest, UnsupportedModel, embeds_only
 from headrace.spec.events import EventLog
 from headrace.spec.executor import Guarantees
 from headrace.spec.labels import LOCAL, Label
@@ -185,7 +185,7 @@ class Surface(ABC):
 
     def _check_generation(self, stop: Stop, sampling: Sampling) -> None:
         if not self.spec.causal:
-            raise UnsupportedModel(f"{self.model_name} is an encoder and cannot generate; use it for embeddings.")
+            raise UnsupportedModel(embeds_only(self.model_name, "generate text"))
         if stop.text:
             self._tokenizer()
         self._check_ids([*stop.token_ids, *sampling.logit_bias])
