@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 Report = Callable[[str, int, int], None]
@@ -23,6 +24,13 @@ EXIT_INTERRUPTED = 130
 _DIM, _RED = 2, 31
 
 
+def stderr() -> Console:
+    """For what moves on a terminal; single lines do without rich, whose import takes longer than a model's step."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
 def complain(sentence: str) -> None:
     _say(" ".join(sentence.split()), _RED)
 
@@ -32,7 +40,6 @@ def note(text: str) -> None:
 
 
 def _say(text: str, style: int) -> None:
-    """A line on stderr, without rich: importing it takes longer than the model's first step."""
     styled = sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     print(f"\x1b[{style}m{text}\x1b[0m" if styled else text, file=sys.stderr, flush=True)
 
@@ -109,11 +116,10 @@ def _bars(display: ExitStack) -> Report:
 
 
 def _progress() -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=stderr(), transient=True)
 
 
 def megabytes(nbytes: int | None) -> str:
