@@ -13,14 +13,16 @@ from headrace.backends.native import _kernels
 
 _CHUNK = 2**22
 _GRACE = 0.5
+_NICENESS = 10
+"""A tenth of a core beside a step that takes all of them: backing half a GiB ends within seconds."""
 
 
 class Arena:
     """`nbytes` zeros, cut into arrays by `take`.
 
-    The system backs a page when it is first touched. A thread of the lowest priority touches all of them as soon
-    as `used` is called, or half a second after `back`: so the first answer does not wait for memory that it does
-    not need, and no later one can find that there is none.
+    The system backs a page when it is first touched. A thread of low priority touches all of them as soon as `used`
+    is called, or half a second after `back`: so the first answer does not wait for memory that it does not need,
+    and no later one can find that there is none.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -58,7 +60,7 @@ class Arena:
     def _back(self) -> None:
         self._first.wait(_GRACE)
         with contextlib.suppress(OSError, AttributeError):  # where a thread has no priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         for at in range(0, len(self._bytes), _CHUNK):
             if self._closed:
                 return
