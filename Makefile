@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 # Named by variables, so that the tools that build the kernels have the versions of constraints.txt as well.
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
   $(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_ARGS)
+# pip is quiet for minutes. The lines end with the shell that began them, also where Ctrl-C ends that.
+SHOW_TIME := { s=0; while sleep 5 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do s=$$((s + 5)); [ $$((s % 20)) -ne 0 ] || \
+  echo "  $$s s, source files compiled: $$(find build -name '*.o' -mmin -$$((s / 60 + 1)) 2>/dev/null | wc -l) …"; done; } & \
+  clock=$$!; trap 'kill $$clock 2>/dev/null' EXIT
 KERNELS := CMakeLists.txt $(wildcard src/headrace/backends/native/cpp/*)
 BUILT := $(BIN)/python -c 'import headrace.backends.native._kernels' 2>/dev/null || { \
   echo "The kernels could not be built; install a C++20 compiler and Python's headers (g++, python3-dev) and run make again." >&2; exit 1; }
@@ -51,8 +55,12 @@ arm: | $(BIN)/python
 	@$(INSTALL) cmake ninja
 	@PATH="$(abspath $(BIN)):$$PATH" sh tests/arm.sh $(ARGS)
 
+# The figures that are published stand in benchmarks/results; a run of one's own does not replace them unasked.
+OUTPUT ?= build/offline.json
 bench: $(VENV)/.stamp-run
-	@$(BIN)/headrace bench --output benchmarks/results/offline.json $(ARGS)
+	@mkdir -p "$(dir $(OUTPUT))"
+	@$(BIN)/headrace bench --output "$(OUTPUT)" $(ARGS)
+	@echo "Kept in $(OUTPUT)."
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -64,14 +72,19 @@ $(BIN)/python:
 	  echo "The environment $(VENV) could not be made; install the package python3-venv and run make again." >&2; exit 1; }
 
 $(VENV)/.stamp-run: pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
-	@echo "Installing Headrace into $(VENV) and building its kernels: a few minutes the first time …"
-	@$(INSTALL) --editable .
+	@echo "Installing Headrace into $(VENV) and building its kernels, about 20 source files: one to four minutes …"
+	@$(SHOW_TIME); $(INSTALL) --editable .
 	@$(BUILT)
 	@touch $@
 
+# Only what the extras name: to install the project with its extras would build the kernels a second time.
+EXTRAS := import tomllib; \
+  extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+  print(*(wanted for extra in ("torch", "test", "dev") for wanted in extras[extra]), sep="\n")
+
 # PyTorch's size is its index's choice: 200 MB for the CPU build, several GB for the CUDA build.
-$(VENV)/.stamp-test: pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
-	@echo "Installing Headrace, PyTorch and the test tools into $(VENV) and building the kernels: several minutes …"
-	@$(INSTALL) --editable '.[torch,test,dev]'
-	@$(BUILT)
-	@touch $@ $(VENV)/.stamp-run
+$(VENV)/.stamp-test: $(VENV)/.stamp-run
+	@echo "Installing PyTorch and the test tools into $(VENV): several minutes …"
+	@$(BIN)/python -c '$(EXTRAS)' >$(VENV)/extras.txt
+	@$(INSTALL) --requirement $(VENV)/extras.txt
+	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,11 +59,29 @@ def test_further_arguments_reach_pip(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "headrace"
 
 
-def test_test_brings_torch_and_the_tools(tmp_path: Path) -> None:
-    stand_in(tmp_path)
+def test_test_brings_torch_and_the_tools_and_builds_nothing_again(tmp_path: Path) -> None:
+    stand_in(tmp_path, 'if [ "$1" = -c ]; then exec python3 "$@"; fi; echo "python $@ ($PIP_CONSTRAINT)"')
+    (tmp_path / ".venv" / ".stamp-run").touch()
     (install,) = installs(make(tmp_path, ".venv/.stamp-test"))
-    assert "--editable .[torch,test,dev]" in install
-    assert installs(make(tmp_path, "run")) == [], "what test installed serves run as well"
+    assert install.endswith("--requirement .venv/extras.txt (constraints.txt)")
+    wanted = (tmp_path / ".venv" / "extras.txt").read_text(encoding="utf-8").splitlines()
+    assert {"torch", "pytest", "ruff"} <= {re.split("[><=]", line)[0] for line in wanted}
+    assert installs(make(tmp_path, "run")) == [], "run and test share one installation"
+
+
+def test_without_an_installation_test_makes_it(tmp_path: Path) -> None:
+    stand_in(tmp_path)
+    editable, extras = installs(make(tmp_path, ".venv/.stamp-test"))
+    assert "--editable ." in editable and "--requirement" in extras
+
+
+def test_bench_leaves_the_published_figures_alone(tmp_path: Path) -> None:
+    stand_in(tmp_path)
+    program(tmp_path / ".venv" / "bin" / "headrace", 'echo "headrace $@"')
+    assert "headrace bench --output build/offline.json" in make(tmp_path, "bench").stdout.splitlines()
+    asked = make(tmp_path, "bench", "OUTPUT=results/mine.json", "ARGS=--repeats 1")
+    assert "headrace bench --output results/mine.json --repeats 1" in asked.stdout.splitlines()
+    assert (tmp_path / "build").is_dir() and (tmp_path / "results").is_dir()
 
 
 def test_kernels_are_built_anew_when_their_sources_change(tmp_path: Path) -> None:

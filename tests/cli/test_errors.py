@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from headrace.cli.main import Verbs
+from headrace.model.catalogue import resolve
 from headrace.server.config import ServerConfig
 from headrace.spec.errors import EngineStopped, HeadraceError, InvalidRequest, PlanRejected
 
@@ -70,7 +71,23 @@ def test_a_defect_is_not_dressed_up_as_an_error() -> None:
         (("bench", "--url", "http://127.0.0.1:9/v1"), "check --url"),
         (("bench", "--url", "http://127.0.0.1:9/v1", "--prompt-tokens", "about 5"), "uniform:16:256"),
         (("evidence", "run", "no-such-claim"), "no-such-claim"),
-        (("pull", "no/such/file.gguf"), "no/such/file.gguf"),
+        (("pull", "no/such/file.gguf"), "no/such/file.gguf does not exist"),
+        (("run", "nofile.gguf"), "nofile.gguf does not exist; give the path"),
+        (("run", "./nofile.gguf", "hello"), "./nofile.gguf does not exist; check the path"),
+        (("run", "folder/nofile.gguf", "hello"), "folder/nofile.gguf does not exist"),
+        (("evidence", "run", "7"), "System 7, songgen, is planned"),
+        (("evidence", "run", "songgen"), "choose one of sarathi"),
+        (("evidence", "run", "200"), "There is no claim '200'"),
+        (("run", "hello", "--memory", "abc"), "--memory takes a whole number; see `headrace run --help`"),
+        (("run", "hello", "--backend", "fast"), "--backend takes one of auto, native, reference"),
+        (("run", "hello", "--top-p", "much"), "--top-p takes a number"),
+        (("bench", "--requests", "0"), "--requests takes a whole number of at least 1"),
+        (("run", "hello", "--memori", "5"), "has no option --memori; did you mean --memory"),
+        (("run", "hello", "--seed"), "--seed"),
+        (("run",), "headrace run needs [MODEL] PROMPT"),
+        (("evidence", "run"), "headrace evidence run needs CLAIM"),
+        (("walk",), "headrace --help"),
+        (("--fast",), "headrace has no option --fast"),
     ],
 )
 def test_a_wrong_argument_is_one_sentence(words: tuple[str, ...], hint: str, tmp_path: Path) -> None:
@@ -182,3 +199,15 @@ def test_an_option_of_the_other_backend_is_refused(headrace, flags: tuple[str, .
     pytest.importorskip("torch", reason="the reference backend needs torch")
     refused = headrace("run", "hello", *flags)
     assert refused.exit_code == 2 and named in refused.stderr
+
+
+def test_an_encoder_names_what_it_can_do(headrace) -> None:
+    try:
+        resolve("minilm-l6")
+    except HeadraceError as error:
+        pytest.skip(f"minilm-l6 cannot be pulled here: {error}")
+    for verb, words in (("chat", ()), ("run", ("hello",)), ("run", ("hello", "--raw"))):
+        refused = headrace(verb, "minilm-l6", *words, "--threads", "1")
+        assert refused.exit_code == 2
+        assert "is an encoder" in refused.stderr and "`headrace serve minilm-l6`" in refused.stderr
+        assert "--raw" not in refused.stderr

@@ -8,6 +8,7 @@ import statistics
 
 import pytest
 
+from headrace.cli.bench import show_server
 from headrace.cli.load import Lengths, Outcome, Traffic, body_of, percentiles, planned, read_chunk, report
 from headrace.spec.errors import InvalidRequest
 
@@ -72,3 +73,25 @@ def test_a_report_counts_tokens_times_and_errors() -> None:
     assert result["first_token_seconds"]["p50"] == 1.0
     assert result["request_seconds"]["p99"] == 2.0
     assert result["seconds_per_token"]["p50"] == pytest.approx(0.25)
+
+
+def answered(*arrivals: float, tokens: int) -> Outcome:
+    outcome = Outcome(arrival=0.0, prompt_words=4, wanted_tokens=tokens)
+    for at in arrivals:
+        read_chunk({"choices": [{"delta": {"content": "x"}}]}, at, outcome)
+    read_chunk({"choices": [], "usage": {"completion_tokens": tokens}}, arrivals[-1], outcome)
+    return outcome
+
+
+def test_tokens_that_arrive_together_have_no_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    """One piece says nothing of the time between tokens; pieces close to each other are shown as what they are."""
+    about = {"traffic": {"concurrency": 1}}
+    one = report([answered(0.5, tokens=16)], 1.0, "m")
+    assert one["seconds_per_token"] is None
+    show_server(one | about)
+    shown = capsys.readouterr()
+    assert "seconds per token\t-\t-\t-\t-\n" in shown.out and "0.000\t" not in shown.out
+    assert "came in one piece" in shown.err
+    close = report([answered(0.5, 0.5008, tokens=9)], 1.0, "m")
+    show_server(close | about)
+    assert "seconds per token\t0.00010" in capsys.readouterr().out

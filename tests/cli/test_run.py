@@ -56,6 +56,28 @@ def test_a_seed_repeats_a_sampled_answer_and_another_differs(headrace, smollm2: 
     assert draw("--seed", str(free["seed"] + 1))["token_ids"] != free["token_ids"]
 
 
+def test_the_closing_line_has_the_seed_of_an_answer_that_was_drawn(headrace, smollm2: Path) -> None:
+    drawn = headrace("run", "Tell me a story.", "--temperature", "1.5", "--max-tokens", "8")
+    (seed,) = re.findall(r" · seed (\d+) · ", drawn.stderr)
+    words = ("--temperature", "1.5", "--max-tokens", "8", "--seed", seed)
+    assert headrace("run", "Tell me a story.", *words).stdout == drawn.stdout
+    assert "seed" not in headrace("run", "Tell me a story.", "--max-tokens", "8").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--context", "900000"), "--context 900000 becomes 8192 tokens: smollm2-135m was made for 8192."),
+        (("--context", "4000", "--state-memory", "3"), "--state-memory holds no more."),
+        (("--context", "4000"), ""),
+    ],
+)
+def test_a_context_that_is_cut_is_said_to_be(headrace, smollm2: Path, words: tuple[str, ...], said: str) -> None:
+    result = headrace("run", QUESTION, "--max-tokens", "1", *words)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr and result.stderr.count("\n") == 1 + bool(said)
+
+
 def test_stop_text_and_stdin(headrace, smollm2: Path) -> None:
     result = headrace("run", "-", "--stop", "Paris", "--max-tokens", "24", "--json", stdin=QUESTION)
     answer = json.loads(result.stdout)

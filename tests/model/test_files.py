@@ -85,7 +85,33 @@ def test_version_and_split_files(folder: Path, tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "part.gguf", "llama")
     writer.add_uint16("split.count", 3)
     finish(writer)
-    assert "split" in sentence(tmp_path / "part.gguf", UnsupportedModel)
+    assert "-00001-of-00003.gguf" in sentence(tmp_path / "part.gguf")
+
+
+def test_a_model_in_parts_is_the_same_model(folder: Path, tmp_path: Path) -> None:
+    whole = gguf.GGUFReader(folder / "twin.gguf")
+    writer = gguf.GGUFWriter(tmp_path / "twin.gguf", "llama", split_max_tensors=len(whole.tensors) // 3)
+    for field in whole.fields.values():
+        if not field.name.startswith(("GGUF.", "general.architecture")):
+            sub_type = field.types[1] if len(field.types) > 1 else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub_type)
+    for tensor in whole.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    finish(writer)
+    parts = sorted(tmp_path.glob("twin-*.gguf"))
+    assert len(parts) > 2
+    wanted = load_model(folder / "twin.gguf", Ledger())
+    for path in (parts[0], parts[-1], tmp_path):
+        ledger = Ledger()
+        found = load_model(path, ledger)
+        assert (found.name, found.file_bytes) == ("twin", sum(part.stat().st_size for part in parts))
+        assert (found.spec, found.weight_types) == (wanted.spec, wanted.weight_types)
+        for name, tensor in wanted.weights.weights.items():
+            np.testing.assert_array_equal(found.weights.weights[name].numpy(), tensor.numpy())
+    parts[1].write_bytes(parts[1].read_bytes()[:-1000])
+    assert "cut off" in sentence(parts[0])
+    parts[1].unlink()
+    assert f"lacks {parts[1].name}" in sentence(parts[0])
 
 
 def finish(writer: gguf.GGUFWriter) -> None:

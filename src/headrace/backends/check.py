@@ -43,6 +43,8 @@ def _row_problem(row: Row, spec: ModelSpec, limits: Limits) -> str | None:
         return f"spans {size} tokens from position {row.start}; give at least one token from position 0 on"
     if min(row.tokens) < 0 or max(row.tokens) >= spec.vocab:
         return f"has a token outside the vocabulary of {spec.vocab}; check the ids"
+    if end > spec.context:
+        return f"ends at position {end} beyond the context of {spec.context}; shorten it"
     if spec.learned_positions and end > spec.learned_positions:
         return f"ends at position {end} beyond the {spec.learned_positions} learned ones; shorten it"
     if row.logits_from is not None and not 0 <= row.logits_from <= size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ import typer
 
 from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
-from headrace.cli.machine import measured_on
 from headrace.cli.show import note, print_json, print_table
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
@@ -72,6 +70,8 @@ def bench(
             for level in levels
         ]
         result = online(traffic)
+    from headrace.cli.machine import measured_on
+
     result = {"machine": measured_on(), "date": datetime.now(UTC).isoformat(timespec="seconds"), **result}
     show(result, output, json)
 
@@ -134,6 +134,8 @@ def profiled(model: str, options: EngineOptions, words: int, new: int, seed: int
 
 
 def online(traffic: list[Any]) -> dict[str, Any]:
+    import asyncio
+
     from headrace.cli.load import run_load
 
     results = []
@@ -180,12 +182,25 @@ def show_server(part: dict[str, Any]) -> None:
     concurrency = part["traffic"]["concurrency"]
     note(f"{part['succeeded']} of {part['requests']} requests at concurrency {concurrency}; {errors}")
     print(f"{part['requests_per_second']:.2f} requests/s   {part['output_tokens_per_second']:.1f} tokens/s")
-    rows = [
-        (name.replace("_", " "), *(f"{part[name][key]:.3f}" for key in ("p50", "p90", "p99", "max")))
-        for name in ("first_token_seconds", "seconds_per_token", "request_seconds")
-        if part[name] is not None
-    ]
-    print_table(("seconds", "p50", "p90", "p99", "max"), rows)
+    print_table(("seconds", *PERCENTILES), [percentile_row(part, name) for name in TIMES])
+    if part["succeeded"] and part["seconds_per_token"] is None:
+        note("No seconds per token: every answer came in one piece, or had one token.")
+
+
+TIMES = ("first_token_seconds", "seconds_per_token", "request_seconds")
+PERCENTILES = ("p50", "p90", "p99", "max")
+
+
+def percentile_row(part: dict[str, Any], name: str) -> tuple[str, ...]:
+    found = part[name] or {}
+    return (name.replace("_", " "), *(seconds(found.get(key)) for key in PERCENTILES))
+
+
+def seconds(value: float | None) -> str:
+    """With as many places as a short time needs to be more than zero."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.5f}"
 
 
 def write_result(result: dict[str, Any], path: Path) -> None:

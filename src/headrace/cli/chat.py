@@ -13,7 +13,7 @@ from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
 from headrace.cli.run import silent, stream
 from headrace.cli.show import note, print_json_line, prompt_mark, write
-from headrace.spec.errors import ContextExceeded, HeadraceError, InvalidRequest, UnsupportedModel
+from headrace.spec.errors import ContextExceeded, HeadraceError, InvalidRequest, UnsupportedModel, embeds_only
 from headrace.spec.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Conversation:
     def __init__(
         self, engine: Surface, sampling: Sampling, stop: Stop, system: str | None = None, seed: int | None = None
     ) -> None:
+        if not engine.spec.causal:
+            raise UnsupportedModel(embeds_only(engine.model_name, "chat"))
         if engine.tokenizer is None or engine.tokenizer.chat_template is None:
             raise UnsupportedModel(f"{engine.model_name} has no chat template; use `headrace run --raw` with it.")
         self.engine, self._tokenizer = engine, engine.tokenizer
@@ -173,10 +175,11 @@ def take_turn(conversation: Conversation, text: str, json: bool) -> None:
         note(str(error).rstrip(".") + ", or start over with /reset." if full else str(error))
         return
     assert conversation.sequence is not None
-    before = len(conversation.sequence) - len(step.token_ids)
+    before, seed = len(conversation.sequence) - len(step.token_ids), conversation.sequence.seed
     if json:
-        print_json_line(g.as_json(engine, conversation.sequence.seed, step, before))
+        print_json_line(g.as_json(engine, seed, step, before))
     else:
         write("\n")
         full = g.context_is_full(engine, step, before)
-        note(g.figures(engine, step, before) + (" · /reset starts over" if full else ""))
+        drawn = seed if conversation.sequence.sampling.temperature else None
+        note(g.figures(engine, step, before, drawn) + (" · /reset starts over" if full else ""))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, run and publish the claims about published systems.", no_args_is_help=True)
 
-ClaimId = Annotated[str, typer.Argument(help="A claim's id; `headrace evidence list` shows them.")]
+ClaimId = Annotated[str, typer.Argument(help="A claim's id or its system's number, of `headrace evidence list`.")]
 Size = Annotated[Literal["quick", "full"], typer.Option(help="How many cases: a share of the counts, or all.")]
 Save = Annotated[bool, typer.Option("--save", help="Keep the result under results/evidence.")]
 Output = Annotated[Path | None, typer.Option(help="Write the page to this file instead of stdout.")]

@@ -23,7 +23,7 @@ def with_flags(**configs: type) -> Callable[[Verb], Verb]:
 
     def decorate(verb: Verb) -> Verb:
         plain = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name not in configs]
-        derived = {name: [_flag(config, f) for f in flag_fields(config)] for name, config in configs.items()}
+        derived = {name: _flags(config) for name, config in configs.items()}
 
         @functools.wraps(verb)
         def wrapper(**values: Any) -> None:
@@ -47,8 +47,13 @@ def flag_fields(config: type) -> list[Field]:
     return [f for f in fields(config) if f.metadata.get("help")]
 
 
-def _flag(config: type, field: Field) -> inspect.Parameter:
-    hint = get_type_hints(config)[field.name]
+@functools.cache
+def _flags(config: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(config)
+    return [_flag(config, field, hints[field.name]) for field in flag_fields(config)]
+
+
+def _flag(config: type, field: Field, hint: Any) -> inspect.Parameter:
     default = field.default
     if field.default_factory is not MISSING:
         default = field.default_factory()

@@ -80,9 +80,19 @@ def loaded_engine(model: str, options: EngineOptions, quiet: bool = False, remot
     with progress_bars(quiet) as report:
         engine = _start_remote(model, options, report) if remote else _start(model, options, report)
     try:
+        tell_shorter_context(engine, options.context)
         yield engine
     finally:
         engine.close()
+
+
+def tell_shorter_context(engine: Surface, asked: int | None) -> None:
+    """A context that is cut is said to be."""
+    if asked is None or asked <= engine.context:
+        return
+    trained = engine.spec.context
+    why = f"{engine.model_name} was made for {trained}" if engine.context == trained else "--state-memory holds no more"
+    note(f"--context {asked} becomes {engine.context} tokens: {why}.")
 
 
 def check_backend(options: EngineOptions) -> None:
@@ -204,8 +214,8 @@ def _longer_by(engine: Surface) -> str:
     return " (--context)" if engine.context < trained else ""
 
 
-def figures(engine: Surface, step: Step, prompt_tokens: int) -> str:
-    """The closing line: tokens, times, pages, memory, backend."""
+def figures(engine: Surface, step: Step, prompt_tokens: int, seed: int | None = None) -> str:
+    """The closing line: tokens, times, pages, memory, backend; the seed of an answer that was drawn."""
     from headrace.spec.ledger import mib
 
     stats, rate = engine.stats(), timing(step)["tokens_per_second"]
@@ -216,6 +226,7 @@ def figures(engine: Surface, step: Step, prompt_tokens: int) -> str:
         f"{prompt_tokens} prompt + {len(step.token_ids)} new tokens",
         f"first token {step.first_token_seconds:.2f} s",
         f"{rate:.1f} tokens/s" if rate else "",
+        f"seed {seed}" if seed is not None else "",
         f"{pages} of {stats['pages_total']} pages",
         f"memory {mib(engine.ledger.total)}" + (f" + {mib(mapped)} file map" if mapped else ""),
         f"{engine.guarantees.backend} ({engine.guarantees.profile})",

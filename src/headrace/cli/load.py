@@ -201,8 +201,8 @@ def count(outcome: Outcome) -> int:
 
 
 def seconds_per_token(outcome: Outcome) -> float | None:
-    """Mean time between tokens after the first."""
-    if outcome.first is None or outcome.last is None or count(outcome) < 2:
+    """Mean time between tokens after the first; None where all came in one piece, which says nothing of it."""
+    if outcome.first is None or outcome.last is None or min(count(outcome), outcome.chunks) < 2:
         return None
     return (outcome.last - outcome.first) / (count(outcome) - 1)
 

@@ -61,7 +61,7 @@ def show(engine: Surface, sequence: SequenceHandle, step: Step, json: bool) -> N
         print_json(g.as_json(engine, sequence.seed, step, sequence.prompt_tokens))
     else:
         write("\n")
-        note(g.figures(engine, step, sequence.prompt_tokens))
+        note(g.figures(engine, step, sequence.prompt_tokens, sequence.seed if sequence.sampling.temperature else None))
 
 
 def model_and_prompt(words: list[str], raw: bool = False) -> tuple[str, str]:
@@ -71,6 +71,8 @@ def model_and_prompt(words: list[str], raw: bool = False) -> tuple[str, str]:
     model, prompt = (g.DEFAULT_MODEL, words[0]) if len(words) == 1 else (words[0], words[1])
     if len(words) == 1 and is_model(prompt):
         raise InvalidRequest(f"{prompt} is a model; add a prompt, or '-' to read it from stdin.", "prompt")
+    if len(words) == 1 and prompt.endswith(".gguf") and not prompt[:-5].strip().count(" "):
+        raise InvalidRequest(f"{prompt} does not exist; give the path of a model's file, and behind it a prompt.")
     text = g.decoded(sys.stdin.buffer.read()) if prompt == "-" else g.checked_text(prompt)
     if not (text if raw else text.strip()):
         raise InvalidRequest("The prompt is empty; give some text.", "prompt")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 Report = Callable[[str, int, int], None]
 """(what, bytes done, bytes in all)"""
@@ -19,18 +21,27 @@ EXIT_INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
 
+_DIM, _RED = 2, 31
+
+
 def stderr() -> Console:
+    """For what moves on a terminal; single lines do without rich, whose import takes longer than a model's step."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def complain(sentence: str) -> None:
-    stderr().print(" ".join(sentence.split()), style="red", markup=False)
+    _say(" ".join(sentence.split()), _RED)
 
 
 def note(text: str) -> None:
-    stderr().print(text, style="dim", markup=False)
+    _say(text, _DIM)
+
+
+def _say(text: str, style: int) -> None:
+    styled = sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    print(f"\x1b[{style}m{text}\x1b[0m" if styled else text, file=sys.stderr, flush=True)
 
 
 def prompt_mark(text: str) -> None:
@@ -73,41 +84,44 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 @contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[Report | None]:
     """A function to report bytes done to; bars on a terminal, one line a step elsewhere."""
-    console = stderr()
-    if quiet:
-        yield None
-    elif not console.is_terminal:
-        yield _line_per_step(console)
-    else:
-        yield from _bars(console)
+    with ExitStack() as display:
+        yield None if quiet else _bars(display) if sys.stderr.isatty() else _line_per_step()
 
 
-def _line_per_step(console: Console) -> Report:
+def _line_per_step() -> Report:
     seen: set[str] = set()
 
     def report(what: str, done: int, total: int) -> None:
         if what not in seen:
             seen.add(what)
             size = f" ({megabytes(total)})" if total else ""
-            console.print(f"{what}{size} …", markup=False)
+            _say(f"{what}{size} …", 0)
 
     return report
 
 
-def _bars(console: Console) -> Iterator[Report]:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+def _bars(display: ExitStack) -> Report:
+    """They begin with the first report: most starts have none."""
+    shown: list[Progress] = []
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if not shown:
+            shown.append(display.enter_context(_progress()))
+        if what not in tasks:
+            tasks[what] = shown[0].add_task(what, total=total or None)
+        shown[0].update(tasks[what], completed=done, total=total or None)
+
+    return report
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total or None)
-            progress.update(tasks[what], completed=done, total=total or None)
-
-        yield report
+    return Progress(*columns, console=stderr(), transient=True)
 
 
 def megabytes(nbytes: int | None) -> str:
+    """Decimal: 1 MB is a million bytes, as in every size of a file or a package that is shown."""
     return "?" if nbytes is None else f"{nbytes / 1e6:,.1f} MB"

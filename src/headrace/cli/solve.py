@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from pathlib import Path
@@ -84,6 +83,8 @@ def solve(
 
 
 def carried_out(engine: Surface, task: Task, order: Order, quiet: bool) -> Result:
+    import asyncio
+
     from headrace.reason.solve import solve as solved
     from headrace.reason.view import Tree
     from headrace.spec.trace import Trace
@@ -91,7 +92,7 @@ def carried_out(engine: Surface, task: Task, order: Order, quiet: bool) -> Resul
     if quiet or order.resume:
         return asyncio.run(solved(engine, task, order))
     trace, tree = Trace(order.trace), Tree()
-    if not stderr().is_terminal:
+    if not sys.stderr.isatty():
         trace.listen(lambda event: _line(event, tree))
         return asyncio.run(solved(engine, task, order, trace))
     return _live(engine, task, order, trace, tree)
@@ -108,6 +109,8 @@ def _line(event: Event, tree: Tree) -> None:
 
 def _live(engine: Surface, task: Task, order: Order, trace: Trace, tree: Tree) -> Result:
     """The tree as it grows, drawn at most ten times a second."""
+    import asyncio
+
     from rich.live import Live
 
     from headrace.reason.solve import solve as solved

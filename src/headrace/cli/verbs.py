@@ -14,17 +14,22 @@ from typer.core import TyperGroup
 import headrace
 from headrace.cli import bench, chat, evidence, models, pull, run, serve, solve, strategies, trace
 from headrace.cli.show import EXIT_INTERRUPTED, complain
+from headrace.cli.usage import usage_sentence
 from headrace.spec.errors import EngineStopped, HeadraceError
 
 EXIT_ENGINE, EXIT_USER = 1, 2
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer shows its subclass only
 
 
 class Verbs(TyperGroup):
     """Ends a failed verb with one sentence on stderr: exit code 2, or 1 where the engine itself failed."""
 
+    def make_context(self, *words: Any, **named: Any) -> Any:
+        return in_own_words(lambda: super(Verbs, self).make_context(*words, **named))
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            return in_own_words(lambda: super(Verbs, self).invoke(ctx))
         except EngineStopped as error:
             complain(str(error))
             raise typer.Exit(EXIT_ENGINE) from error
@@ -38,6 +43,17 @@ class Verbs(TyperGroup):
             raise typer.Exit(EXIT_USER) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(EXIT_INTERRUPTED) from error
+
+
+def in_own_words(work: Callable[[], Any]) -> Any:
+    """Runs it; words that no verb understands end the process as an error of the user's does."""
+    try:
+        return work()
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        complain(usage_sentence(error))
+        raise typer.Exit(EXIT_USER) from error
 
 
 class Headrace(typer.Typer):

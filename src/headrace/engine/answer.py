@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from headrace.engine.sampling import TokenLogprob
 from headrace.spec.sampling import FinishReason
+
+if TYPE_CHECKING:
+    import asyncio  # whoever awaits has it; a plain thread starts without
 
 T = TypeVar("T")
 
@@ -67,6 +69,8 @@ class Answer(Generic[T]):
         return self._wait().__await__()
 
     async def _wait(self) -> T:
+        import asyncio
+
         try:
             return await asyncio.shield(asyncio.wrap_future(self._future))
         except asyncio.CancelledError:
@@ -112,6 +116,8 @@ class Extension(Answer[Step]):
             arrived.wait()
 
     async def __aiter__(self) -> AsyncIterator[Token]:
+        import asyncio
+
         woken = self._woken = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         while True:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.backends.advice import LEAST_PAGES
 from headrace.backends.select import choose_backend, make_executor, state_page_bytes
 from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
@@ -33,7 +34,7 @@ def load_engine(
     path = resolve(str(model), progress)
     ledger = Ledger(None if options.memory is None else options.memory * 2**20)
     loaded = load_model(path, ledger, options.context)
-    ledger.reserve("runtime", "runtime reserve", RUNTIME_RESERVE[choose_backend(options.backend)])
+    ledger.charge("runtime", "runtime reserve", RUNTIME_RESERVE[choose_backend(options.backend)])
     limits = decide_limits(loaded.spec, options)
     executor = make_executor(loaded.spec, loaded.weights, limits, ledger, options)
     return cls(executor, loaded.tokenizer, options, ledger, loaded.name)
@@ -46,7 +47,7 @@ def decide_limits(spec: ModelSpec, options: EngineOptions) -> Limits:
     state = DEFAULT_STATE if options.state_memory is None else options.state_memory * 2**20
     if options.state_memory is None:
         state = min(state, page_bytes * pages_for(spec.context) * options.running, _free_memory() // 4)
-    pages = max(state // page_bytes, 2)
+    pages = max(state // page_bytes, LEAST_PAGES)
     tokens = options.step_tokens if spec.causal else max(options.step_tokens, spec.context)
     return Limits((pages,) * len(groups), max(tokens, 1), min(max(options.running, 32), max(tokens, 1)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
 from abc import ABC, abstractmethod
@@ -15,7 +14,7 @@ from headrace.engine.answer import Answer, Extension, Step
 from headrace.engine.sampling import NoiseKey
 from headrace.engine.sequence import Mark, Place, SequenceHandle
 from headrace.engine.tasks import Pool
-from headrace.spec.errors import ContextExceeded, InvalidRequest, UnsupportedModel
+from headrace.spec.errors import ContextExceeded, InvalidRequest, UnsupportedModel, embeds_only
 from headrace.spec.events import EventLog
 from headrace.spec.executor import Guarantees
 from headrace.spec.labels import LOCAL, Label
@@ -49,6 +48,8 @@ class Surface(ABC):
     async def open(self, prompt: Prompt, **how: Any) -> SequenceHandle:
         """`open_now` with the tokenising off the event loop."""
         if isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Mapping)):
+            import asyncio
+
             return await asyncio.to_thread(self.open_now, prompt, **how)
         return self.open_now(prompt, **how)
 
@@ -184,7 +185,7 @@ class Surface(ABC):
 
     def _check_generation(self, stop: Stop, sampling: Sampling) -> None:
         if not self.spec.causal:
-            raise UnsupportedModel(f"{self.model_name} is an encoder and cannot generate; use it for embeddings.")
+            raise UnsupportedModel(embeds_only(self.model_name, "generate text"))
         if stop.text:
             self._tokenizer()
         self._check_ids([*stop.token_ids, *sampling.logit_bias])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from headrace.evidence import claims as claims_package
 from headrace.evidence.machine import commit_of, describe_machine, today
-from headrace.evidence.systems import GRADE_CHECK, State, System
+from headrace.evidence.systems import GRADE_CHECK, State, System, load_systems
 from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError, InvalidRequest
 
@@ -30,10 +30,19 @@ def list_claims() -> list[Claim]:
 
 
 def find_claim(id: str) -> Claim:
-    """Raises InvalidRequest for an unknown id."""
-    if id not in _claims():
+    """By its id, or its system's id or number. Raises InvalidRequest for an unknown one and a planned system."""
+    if id in _claims():
+        return _claims()[id]
+    row = next((row for row in load_systems() if id in (row.id, str(row.number))), None)
+    if row is None:
         raise InvalidRequest(f"There is no claim {id!r}; choose one of {', '.join(_claims())}.", "claim")
-    return _claims()[id]
+    for claim in list_claims():
+        if claim.system == row.number:
+            return claim
+    known = ", ".join(_claims())
+    raise InvalidRequest(
+        f"System {row.number}, {row.id}, is planned and has no claim to run yet; choose one of {known}.", "claim"
+    )
 
 
 def run_claim(id: str, size: Size = "quick") -> Evidence:

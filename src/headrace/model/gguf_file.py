@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,27 @@ MAGIC = b"GGUF"
 _AGAIN = "pull or download it again"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 _FLOATS = {"F32": "f32", "F16": "f16", "BF16": "bf16", "F64": "f64"}
 
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """`metadata`: key -> str, number, bool or list. `tensors` by their name in the file."""
+    """`metadata`: key -> str, number, bool or list. `tensors` by their name in the file.
+
+    Of a model in parts `path` is the first one, `paths` all of them, and `size` the bytes of all.
+    """
 
     path: Path
     metadata: dict[str, Any]
     tensors: dict[str, Tensor]
     size: int
+    paths: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending and the number of its part."""
+        return Path(_PART.sub(".gguf", self.path.name)).stem
 
     def need(self, key: str) -> Any:
         """A metadata value; raises ModelFileError where the file lacks it."""
@@ -43,10 +54,39 @@ class GgufFile:
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """Opens a GGUF file (version 2 or 3, little endian) without reading its tensors.
+    """Opens a GGUF file (version 2 or 3, little endian) without reading its tensors; of one part also the others.
 
     Raises ModelFileError in one sentence for a missing, foreign or cut-off file.
     """
+    found = _read(path)
+    count = int(found.metadata.get("split.count", 1))
+    return found if count <= 1 else _joined([_read(part) for part in _parts(path, count)])
+
+
+def _parts(path: Path, count: int) -> list[Path]:
+    name = _PART.search(path.name)
+    if name is None or int(name[1]) != count:
+        raise ModelFileError(
+            f"{path.name} is one of {count} parts of a model; name it as it was, …-00001-of-{count:05}.gguf."
+        )
+    parts = [path.with_name(_PART.sub(f"-{n:05}-of-{count:05}.gguf", path.name)) for n in range(1, count + 1)]
+    missing = next((part.name for part in parts if not part.is_file()), None)
+    if missing:
+        raise ModelFileError(f"{path.name} is one of {count} parts and lacks {missing} beside it; download that too.")
+    return parts
+
+
+def _joined(parts: list[GgufFile]) -> GgufFile:
+    """The first part has the metadata."""
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    first, wanted = parts[0], parts[0].metadata.get("split.tensors.count")
+    if wanted is not None and wanted != len(tensors):
+        raise ModelFileError(f"{first.path.name} and its parts have {len(tensors)} of {wanted} tensors; {_AGAIN}.")
+    paths = tuple(part.path for part in parts)
+    return replace(first, tensors=tensors, size=sum(part.size for part in parts), paths=paths)
+
+
+def _read(path: Path) -> GgufFile:
     try:
         with path.open("rb") as file:
             if file.read(4) != MAGIC:
@@ -70,13 +110,11 @@ def _parse(path: Path, view: mmap.mmap) -> GgufFile:
     for _ in range(key_count):
         key = cursor.string()
         metadata[key] = cursor.value(cursor.scalar("<I"))
-    if int(metadata.get("split.count", 1)) > 1:
-        raise UnsupportedModel(f"{path.name} is one part of a split GGUF file; merge the parts with gguf-split first.")
     infos = [cursor.tensor_info() for _ in range(tensor_count)]
     alignment = int(metadata.get("general.alignment", 32))
     start = -(-cursor.at // alignment) * alignment
     tensors = {name: _tensor(path, view, start + offset, name, shape, kind) for name, shape, kind, offset in infos}
-    return GgufFile(path, metadata, tensors, len(view))
+    return GgufFile(path, metadata, tensors, len(view), (path,))
 
 
 def _tensor(path: Path, view: mmap.mmap, start: int, name: str, shape: tuple[int, ...], kind: str) -> Tensor:

@@ -86,7 +86,8 @@ def load_model(path: str | Path, ledger: Ledger, context: int | None = None) -> 
 def _load(path: Path, ledger: Ledger, context: int | None) -> LoadedModel:
     if path.is_dir():
         only = sorted(path.glob("*.gguf"))
-        if not (path / "config.json").exists() and len(only) == 1:
+        in_parts = len(only) > 1 and only[0].name.endswith(f"-00001-of-{len(only):05}.gguf")
+        if not (path / "config.json").exists() and (len(only) == 1 or in_parts):
             return _load_gguf(only[0], ledger, context)
         return _load_folder(path, ledger, context)
     if not os.path.exists(path):
@@ -108,9 +109,9 @@ def _load_gguf(path: Path, ledger: Ledger, context: int | None) -> LoadedModel:
     spec = family.build(gguf_config(file, context))
     weights = canonical(spec, family.gguf, file.tensors, _ignored(_IGNORED_GGUF, spec, "output.weight"), path.name)
     tokenizer = Tokenizer.from_gguf(file)
-    name = name_of(path) or path.stem
+    name = name_of(path) or file.name
     ledger.map_file(path.name, file.size)
-    store = ResidentStore(weights, identity([path], file.tensors))
+    store = ResidentStore(weights, identity(file.paths, file.tensors))
     return _loaded(spec, store, tokenizer, name, path, file.tensors, file.size)
 
 

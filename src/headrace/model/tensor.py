@@ -122,13 +122,16 @@ def decode(stored: np.ndarray, kind: str) -> np.ndarray:
         return (stored.astype(np.uint32) << 16).view(np.float32)
     if kind in FLOAT_KINDS:
         return stored.astype(np.float32)
+    return _dequantise(stored.reshape(-1, stored.shape[-1]), kind).reshape(*stored.shape[:-1], -1)
+
+
+def _dequantise(rows: np.ndarray, kind: str) -> np.ndarray:
     from gguf import quants
     from gguf.constants import GGMLQuantizationType
 
     try:
-        flat = stored.reshape(-1, stored.shape[-1])
-        return quants.dequantize(flat, GGMLQuantizationType[kind]).reshape(*stored.shape[:-1], -1)
-    except NotImplementedError:
+        return quants.dequantize(rows, GGMLQuantizationType[kind])
+    except (KeyError, NotImplementedError):  # the package does not know the type, or not how to decode it
         raise UnsupportedModel(
             f"Weight type {kind} cannot be decoded here; use a file of a type such as Q4_K or Q8_0."
         ) from None

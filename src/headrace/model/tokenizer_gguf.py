@@ -124,14 +124,16 @@ def _byte_level(fields: _Fields) -> Core:
 
 
 def _byte_pairs(fields: _Fields) -> models.BPE:
-    """Merges of tokens that the vocabulary lacks are dropped; few files have any, and looking takes time."""
-    merges = [_pair(merge) for merge in fields.file.need("tokenizer.ggml.merges")]
+    """Merges of tokens that the vocabulary lacks, or with a space within, are rare, and looking takes time."""
+    merges: list[str] = fields.file.need("tokenizer.ggml.merges")
     vocabulary, whole = fields.vocabulary(), fields.pre in _IGNORE_MERGES
+    halves: list[Any] = [tuple(merge.split(" ")) for merge in merges]
     try:
-        return models.BPE(vocabulary, merges, ignore_merges=whole)
+        return models.BPE(vocabulary, halves, ignore_merges=whole)
     except Exception:  # the library raises bare Exception
         known = vocabulary.__contains__
-        usable = [(left, right) for left, right in merges if known(left) and known(right) and known(left + right)]
+        pairs = map(_pair, merges)
+        usable = [(left, right) for left, right in pairs if known(left) and known(right) and known(left + right)]
         return models.BPE(vocabulary, usable, ignore_merges=whole)
 
 

@@ -15,6 +15,11 @@ class UnsupportedModel(HeadraceError):
     """The file is sound, but no family, operation or weight type here can run it."""
 
 
+def embeds_only(model: str, verb: str) -> str:
+    """The sentence of an encoder that is asked for text."""
+    return f"{model} is an encoder and cannot {verb}; `headrace serve {model}` gives its embeddings at /v1/embeddings."
+
+
 class PlanRejected(HeadraceError):
     """The memory asked for does not fit; raised before anything is loaded."""
 

@@ -47,6 +47,12 @@ class Ledger:
         self.items += items
         return items
 
+    def charge(self, tag: Tag, what: str, nbytes: int) -> Reservation:
+        """Records what is taken in any case, beyond the limit as well: the next plan answers for it."""
+        item = Reservation(tag, what, nbytes)
+        self.items.append(item)
+        return item
+
     def map_file(self, what: str, nbytes: int) -> Reservation:
         item = Reservation("weights", what, nbytes)
         self.mapped.append(item)

@@ -79,6 +79,9 @@ void check_floats() {
   CHECK(broadcast_int(number));
   CHECK(to_int(load(small)) + to_int(load(other)));
   CHECK(to_int(load(small)) - to_int(load(other)));
+  CHECK(as_int(load(a)) + as_int(load(b)));
+  CHECK(as_int(load(a)) - as_int(load(b)));
+  CHECK(broadcast_int(sum_lanes(as_int(load(a)))));
   CHECK(broadcast_int(sum_lanes(to_int(load(small)))));
   CHECK(broadcast(max_lanes(load(small))));
   CHECK(shift_left(as_int(load(a)), 8));

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from headrace.backends.native import cache
-from headrace.backends.native.cache import NativeWeights, load_weights, packed_folder
+from headrace.backends.native.cache import NativeWeights, WeightPlan, packed_folder
 from headrace.backends.native.weights import WeightsOption, pack
+from headrace.model.catalogue import Progress
 from headrace.model.loading import ResidentStore
 from headrace.model.tensor import Tensor
 from headrace.spec.errors import PlanRejected
+from headrace.spec.executor import WeightStore
 from headrace.spec.ledger import Ledger
 from headrace.spec.model import Mlp, Norm
 from headrace.spec.program import Embed, Expert, Head, Matmul, Normalize, Operation, Route
@@ -39,6 +41,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path))
     monkeypatch.setattr(cache, "SMALLEST", 0)
     return tmp_path / "packed"
+
+
+def load_weights(
+    store: WeightStore,
+    operations: Sequence[Operation],
+    weights: WeightsOption,
+    ledger: Ledger,
+    progress: Progress | None = None,
+) -> NativeWeights:
+    """As the executor does it: what stays in memory is reserved, then everything is read."""
+    plan = WeightPlan(store, operations, weights)
+    held = ledger.reserve_all(plan.wanted)
+    try:
+        loaded = plan.load(ledger, progress)
+    except BaseException:
+        for item in held:
+            ledger.release(item)
+        raise
+    loaded._held += held
+    return loaded
 
 
 class Source:
@@ -175,13 +197,33 @@ def test_the_ledger_gets_everything_back() -> None:
         assert not ledger.items and not ledger.mapped
 
 
-@pytest.mark.parametrize("identity", ("1" * 64, None))
-def test_too_little_memory_is_refused_and_leaves_nothing(identity: str | None, folder: Path) -> None:
+def test_a_plan_reads_nothing_and_knows_what_loading_takes() -> None:
+    source = Source()
+    first = WeightPlan(source.store, OPERATIONS, "auto")
+    assert source.reads == 0 and first.passing > 0
+    loaded = first.load(Ledger())
+    again = WeightPlan(source.store, OPERATIONS, "auto")
+    assert again.passing == 0 and again.wanted == first.wanted
+    for name, matrices in loaded.matrices.items():
+        assert [matrix.nbytes for matrix in matrices] == [layout.nbytes for layout in first.layouts[name]]
+
+
+def test_too_little_memory_is_refused_before_a_matrix_is_read() -> None:
+    source, ledger = Source(None), Ledger(limit=10_000)
+    with pytest.raises(PlanRejected):
+        source.start(ledger=ledger)
+    assert not source.reads and not ledger.items
+
+
+def test_a_disk_that_turns_out_full_may_leave_too_little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
     ledger = Ledger(limit=10_000)
     with pytest.raises(PlanRejected):
-        Source(identity).start(ledger=ledger)
-    assert not ledger.items and not ledger.mapped
-    assert not folder.exists() or not files(folder)
+        Source().start(ledger=ledger)
+    assert not ledger.items and not ledger.mapped and not files(folder)
 
 
 def test_an_interrupted_start_leaves_nothing(folder: Path) -> None:

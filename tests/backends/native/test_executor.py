@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 from backends.native.build import executor
 from backends.twins import MODELS, RandomStore, draw, row, submit
+from headrace.backends.native.arena import Arena
 from headrace.backends.native.executor import STATE_TYPES, Numerics, StateType, page_bytes, state_bytes
 from headrace.spec.batch import Batch
 from headrace.spec.errors import EngineStopped, InvalidRequest, PlanRejected
@@ -84,3 +86,37 @@ def test_a_plan_that_does_not_fit_is_refused_and_leaves_nothing_reserved() -> No
 def test_an_instruction_set_that_the_machine_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="does not run sse9"):
         executor(SPEC, isa="sse9")
+
+
+def resident_bytes() -> int:
+    """Anonymous memory of this process."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells what is resident")
+def test_the_first_step_does_not_wait_for_all_pages_and_the_rest_follows() -> None:
+    pages = 64 * 2**20 // sum(state_bytes(SPEC, Limits((1,), 1, 1), "fp32"))
+    before = resident_bytes()
+    backend = executor(SPEC, limits=Limits((pages,), 32, 16))
+    arena = sum(array.nbytes for arrays in backend._state for array in arrays)
+    good = replace(GOOD, logits_from=19)
+    first = submit(backend, good).logits
+    backend._arena.wait()
+    assert arena > 63 * 2**20 and resident_bytes() - before > arena * 0.98
+    assert np.array_equal(submit(backend, good).logits, first)
+    backend.close()
+
+
+def test_backing_memory_changes_no_byte() -> None:
+    arena = Arena(3 * 4096 + 5)
+    parts = [arena.take(5000), arena.take(3 * 4096 + 5 - 5000)]
+    for part in parts:
+        assert not part.any()
+        part[:] = np.arange(len(part)) % 251
+    arena.back()
+    arena.wait()
+    assert all(np.array_equal(part, np.arange(len(part)) % 251) for part in parts)
+    with pytest.raises(ValueError, match="bytes"):
+        arena.take(1)
+    arena.close()

@@ -9,9 +9,11 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from headrace.backends.advice import nearest_plan
 from headrace.backends.check import check
 from headrace.backends.native import _kernels
-from headrace.backends.native.cache import NativeWeights, load_weights
+from headrace.backends.native.arena import Arena
+from headrace.backends.native.cache import NativeWeights, WeightPlan
 from headrace.backends.native.program import Builder, buffer_widths
 from headrace.backends.rotary import distinct_ropes, table_bytes
 from headrace.spec.batch import Batch, PageCopy
@@ -82,54 +84,53 @@ class NativeExecutor:
         self.guarantees = Guarantees("native", numerics.profile(self._weights.rounded), True)
 
     def _load(self, store: WeightStore, threads: int) -> None:
-        limits, program, longest = self.limits, self._program, min(self.limits.pages) * PAGE_TOKENS
-        self._reserve(self._plan(longest))
-        self._weights = load_weights(store, program.operations, self.numerics.weights, self._ledger)
-        widths = buffer_widths(program)
+        limits, program, longest = self.limits, self._program, longest_sequence(self.spec, self.limits)
+        plan, widths = WeightPlan(store, program.operations, self.numerics.weights), buffer_widths(program)
         model = _kernels.Model(
             self._isa, threads, limits.tokens, limits.logits, longest // PAGE_TOKENS, list(widths.values())
         )
-        builder = Builder(model, program, self._weights, self.numerics.planes, longest)
+        builder = Builder(model, program, plan, self.numerics.planes, longest)
         builder.build()
-        self._reserve([("workspace", "activations", model.workspace_bytes())])
+        packing = self._reserve(plan, model.workspace_bytes(), longest)
+        self._weights = plan.load(self._ledger)
+        self._ledger.release(packing)
+        builder.fill(self._weights)
         self._logits = np.zeros((limits.logits, logit_count(self.spec)), np.float32)
+        self._arena = Arena(sum(state_bytes(self.spec, limits, self.numerics.state)))
         self._state = self._make_state(model)
         model.prepare(self._logits)
         self._ends, self._kinds = tuple(builder.ends), (*builder.kinds, "waking threads")
         self._x = list(widths).index("x")
         self._model: _kernels.Model | None = model
+        self._arena.back()
 
-    def _plan(self, longest: int) -> list[tuple[Tag, str, int]]:
-        """What can be told before any weight is read: nearly everything."""
-        state = state_bytes(self.spec, self.limits, self.numerics.state)
+    def _reserve(self, plan: WeightPlan, activations: int, longest: int) -> Reservation:
+        """Reserves everything; what is given back when the weights are loaded is returned."""
+        pages = state_bytes(self.spec, self.limits, self.numerics.state)
         tables = table_bytes(distinct_ropes(self._program.operations), longest)
-        wanted: list[tuple[Tag, str, int]] = [
+        later: list[tuple[Tag, str, int]] = [
+            ("workspace", "activations", activations),
             ("workspace", "logits", 4 * self.limits.logits * logit_count(self.spec)),
             ("workspace", "rotary tables", tables),
         ]
-        return wanted + [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
-
-    def _reserve(self, wanted: list[tuple[Tag, str, int]]) -> None:
-        state = sum(state_bytes(self.spec, self.limits, self.numerics.state))
-
-        def nearest(excess: int) -> str:
-            if excess < state:
-                fits = (state - excess) // 2**20
-                return f"lower --state-memory to {fits}, or raise --memory" if fits else "raise --memory"
-            return "raise --memory or choose a smaller model"
-
-        self._held += self._ledger.reserve_all(wanted, nearest)
+        later += [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(pages)]
+        idle = sum(nbytes for _, _, nbytes in later) - plan.passing
+        packing: tuple[Tag, str, int] = ("weights", "packing buffer", max(-idle, 0))
+        growing = tables if longest < self.spec.context else 0
+        advice = nearest_plan(self._ledger.limit, min(self.limits.pages), sum(pages), growing, idle)
+        *held, passing = self._ledger.reserve_all([*plan.wanted, *later, packing], advice)
+        self._held += held
+        return passing
 
     def _make_state(self, model: _kernels.Model) -> list[tuple[np.ndarray, ...]]:
-        """Keys and values of each layer, [pages, bytes of a page] of either, touched at once."""
+        """Keys and values of each layer, [pages, bytes of a page] of either."""
         groups = {layer: group for group, state in enumerate(self._groups) for layer in state.layers}
         arenas: list[tuple[np.ndarray, ...]] = []
         for index, layer in enumerate(self.spec.layers):
             pages = self.limits.pages[groups[index]]
-            sizes = page_bytes(layer.attention, self.numerics.state)
-            keys, values = (np.full((pages, size), 0, np.uint8) for size in sizes)
-            model.add_state(keys.reshape(-1), values.reshape(-1), STATE_TYPES.index(self.numerics.state))
-            arenas.append((keys, values))
+            keys, values = (self._arena.take(pages * size) for size in page_bytes(layer.attention, self.numerics.state))
+            model.add_state(keys, values, STATE_TYPES.index(self.numerics.state))
+            arenas.append((keys.reshape(pages, -1), values.reshape(pages, -1)))
         return arenas
 
     def submit(self, batch: Batch) -> StepResult:
@@ -150,6 +151,7 @@ class NativeExecutor:
         pages = [[row.pages[group] for row in batch.rows] for group in range(len(self.limits.pages))]
         model.begin(tokens, rows, kept, pages)
         hidden = self._run(model, batch) if tokens else {}
+        self._arena.used()
         return StepResult(self._logits[: len(kept)], hidden)
 
     def choose(self, logits: np.ndarray, sampling: Sampling, key: tuple[int, int], position: int) -> int:
@@ -198,6 +200,8 @@ class NativeExecutor:
             self._store.release(self._program.operations)
         self._model = None
         self._state = []
+        if (arena := self.__dict__.pop("_arena", None)) is not None:
+            arena.close()
         self.__dict__.pop("_logits", None)
         weights: NativeWeights | None = self.__dict__.pop("_weights", None)
         if weights is not None:
@@ -238,6 +242,11 @@ def state_bytes(spec: ModelSpec, limits: Limits, state: StateType) -> tuple[int,
         sum(count * sum(page_bytes(spec.layers[layer].attention, state)) for layer in group.layers)
         for group, count in zip(spec.state_groups(), limits.pages, strict=True)
     )
+
+
+def longest_sequence(spec: ModelSpec, limits: Limits) -> int:
+    """Positions of the longest sequence, in whole pages: as many as there are pages for, or the context."""
+    return min(min(limits.pages), -(-spec.context // PAGE_TOKENS)) * PAGE_TOKENS
 
 
 def logit_count(spec: ModelSpec) -> int:

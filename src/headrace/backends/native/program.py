@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.backends.native.cache import NativeWeights
+from headrace.backends.native.cache import NativeWeights, WeightPlan
 from headrace.backends.rotary import rope_table
 from headrace.spec.model import Rope
 from headrace.spec.program import (
@@ -41,7 +41,7 @@ HEAD_PLANES = 2
 
 
 class Builder:
-    """Adds a program's operations to a native model.
+    """Adds a program's operations to a native model, from the layouts of its weights; `fill` brings their values.
 
     `model`: a `_kernels.Model`. `planes`: int8 planes of the activations that meet quantised weights.
     `positions`: rows of the rotary tables. `ends[i]`: how many operations of the program are done after native
@@ -52,14 +52,14 @@ class Builder:
         self,
         model: Any,
         program: Program,
-        weights: NativeWeights,
+        plan: WeightPlan,
         planes: int,
         positions: int,
     ) -> None:
         self.ends: list[int] = []
         self.kinds: list[str] = []
         self._model, self._program, self._planes, self._positions = model, program, planes, positions
-        self._matrices, self._vectors = weights.matrices, weights.vectors
+        self._layouts, self._vectors = plan.layouts, plan.vectors
         self._numbers = {name: index for index, name in enumerate(buffer_widths(program))}
         self._weights: dict[str, list[int]] = {}
         self._tables: dict[Rope, tuple[np.ndarray, np.ndarray]] = {}
@@ -72,6 +72,15 @@ class Builder:
             self.kinds.append(_kind(operations[at : at + used]))
             at += used
             self.ends.append(at)
+
+    def fill(self, weights: NativeWeights) -> None:
+        """Gives the model its matrices and computes the rotary tables; nothing before reads or writes either."""
+        for name, numbers in self._weights.items():
+            for number, matrix in zip(numbers, weights.matrices[name], strict=True):
+                self._model.fill_weight(number, matrix.data)
+        for rope, tables in self._tables.items():
+            for table, values in zip(tables, rope_table(rope, self._positions), strict=True):
+                table[:] = values
 
     def _add(self, ops: Sequence[Operation], at: int) -> int:
         """Adds one native operation; returns how many of the program's it does."""
@@ -94,7 +103,7 @@ class Builder:
     def _single(self, op: Operation) -> None:
         model, number = self._model, self._numbers
         if isinstance(op, Embed):
-            types = self._vectors[op.types][0].copy() if op.types else None
+            types = self._vectors[op.types][0] if op.types else None
             positions = self._vectors[op.positions].reshape(-1) if op.positions else None
             model.add_embed(number[op.out], self._weight(op.table)[0], op.scale, positions, types)
         elif isinstance(op, Add):
@@ -143,8 +152,8 @@ class Builder:
         if not products or products[0].x != out or self._program.widths[out] // parts % CODED_TOGETHER:
             return 0
         width = self._program.widths[out]  # of the widest layer
-        matrices = [matrix for p in products for matrix in self._matrices[p.weight]]
-        if any(matrix.format not in CODE_FORMATS or matrix.inputs != width for matrix in matrices):
+        layouts = [layout for p in products for layout in self._layouts[p.weight]]
+        if any(layout.format not in CODE_FORMATS or layout.inputs != width for layout in layouts):
             return 0
         self._coded = out
         return self._planes
@@ -189,7 +198,8 @@ class Builder:
 
     def _table(self, rope: Rope) -> tuple[np.ndarray, np.ndarray]:
         if rope not in self._tables:
-            self._tables[rope] = rope_table(rope, self._positions)
+            shape = (self._positions, rope.dim // 2)
+            self._tables[rope] = (np.empty(shape, np.float32), np.empty(shape, np.float32))
         return self._tables[rope]
 
     def _weight(self, name: str) -> list[int]:
@@ -204,9 +214,8 @@ class Builder:
                     w.affine,
                     w.wide,
                     w.panel_bytes,
-                    w.data,
                 )
-                for w in self._matrices[name]
+                for w in self._layouts[name]
             ]
         return self._weights[name]
 

@@ -27,7 +27,9 @@ class DenseModel:
         ledger, plan = ledger or Ledger(), plan_weights(weights, self.program.operations, DTYPES[dtype])
         if plan.nbytes:
             ledger.reserve("weights", "weights", plan.nbytes)
-        loaded = plan.load(ledger)
+        decoding = ledger.reserve("weights", "decoding buffer", plan.passing)
+        loaded = plan.load()
+        ledger.release(decoding)
         self._parameters = {name: torch.nn.Parameter(tensor.clone()) for name, tensor in loaded.items()}
         self._tables = RotaryTables((), 0)
         self._length = 0

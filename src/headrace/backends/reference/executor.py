@@ -6,6 +6,7 @@ import threading
 
 import torch
 
+from headrace.backends.advice import nearest_plan
 from headrace.backends.reference.attention import PagedAttention, arena_floats
 from headrace.backends.reference.interpreter import Interpreter
 from headrace.backends.reference.pages import Pages, state_bytes
@@ -63,8 +64,9 @@ class ReferenceExecutor:
         program, length = self._program, longest(self.limits)
         with torch.inference_mode():
             plan = plan_weights(store, program.operations, dtype, self.row_tile)
-            spare = self._reserve(plan, dtype)
-            weights = plan.load(self._ledger, spare)
+            decoding = self._reserve(plan, dtype)
+            weights = plan.load()
+            self._ledger.release(decoding)
             self._pages = Pages(self.spec, self.limits.pages, dtype)
             attentions = [layer.attention for layer in self.spec.layers]
             attention = PagedAttention(attentions, self._pages, -(-length // PAGE_TOKENS))
@@ -75,23 +77,21 @@ class ReferenceExecutor:
             program, weights, tables, attention, logits if self.spec.causal else None, self.row_tile
         )
 
-    def _reserve(self, plan: WeightPlan, dtype: torch.dtype) -> int:
-        """Reserves everything before anything is loaded; returns the bytes of state, which is allocated last."""
+    def _reserve(self, plan: WeightPlan, dtype: torch.dtype) -> Reservation:
+        """Reserves everything before anything is loaded; what is given back when the weights are is returned."""
         state = state_bytes(self.spec, self.limits.pages, dtype.itemsize)
+        idle = sum(state) - plan.passing  # pages are allocated last
         wanted: list[tuple[Tag, str, int]] = [
             ("workspace", "activations", workspace_bytes(self._program, self.limits, dtype, self.row_tile))
         ]
         wanted += [("weights", "weights", plan.nbytes)] if plan.nbytes else []
         wanted += [("state", f"KV pages, group {group}", nbytes) for group, nbytes in enumerate(state)]
-
-        def nearest(excess: int) -> str:
-            if excess < sum(state):
-                fits = (sum(state) - excess) // 2**20
-                return f"lower --state-memory to {fits}, or raise --memory" if fits else "raise --memory"
-            return "raise --memory or choose a smaller model"
-
-        self._held += self._ledger.reserve_all(wanted, nearest)
-        return sum(state)
+        wanted += [("weights", "decoding buffer", max(-idle, 0))]
+        tables = table_bytes(distinct_ropes(self._program.operations), longest(self.limits))
+        advice = nearest_plan(self._ledger.limit, min(self.limits.pages), sum(state), tables, idle)
+        *held, decoding = self._ledger.reserve_all(wanted, advice)
+        self._held += held
+        return decoding
 
     def submit(self, batch: Batch) -> StepResult:
         """Runs the step at once; raises InvalidRequest for a batch outside the limits."""

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from headrace.spec.executor import WeightStore
-from headrace.spec.ledger import Ledger
 from headrace.spec.program import Embed, Head, Matmul, Operation
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -75,12 +74,14 @@ class WeightPlan:
             plain, self.dtype
         )
 
-    def load(self, ledger: Ledger, spare: int = 0) -> dict[str, Any]:
-        """Canonical name -> tensor; packed matrices under their name with PACKED behind it.
+    @property
+    def passing(self) -> int:
+        """Bytes of the largest weight that lives for a moment beside its final form."""
+        passing = self.leased if self.dtype != torch.float32 else {name: self.leased[name] for name in self.packed}
+        return max((4 * math.prod(tensor.shape) for tensor in passing.values()), default=0)
 
-        `spare`: bytes reserved already for what is allocated later, which the decoding may use till then.
-        """
-        transient = ledger.reserve("weights", "decoding buffer", max(_largest_decoded(self) - spare, 0))
+    def load(self) -> dict[str, Any]:
+        """Canonical name -> tensor; packed matrices under their name with PACKED behind it."""
         loaded: dict[str, Any] = {}
         for name, tensor in self.leased.items():
             values = _to_torch(tensor.numpy(), self.dtype)
@@ -88,7 +89,6 @@ class WeightPlan:
                 loaded[name + PACKED] = PackedMatrix(values, self.rows)
             if name in self.plain:
                 loaded[name] = values
-        ledger.release(transient)
         return loaded
 
 
@@ -100,12 +100,6 @@ def plan_weights(
     packed = {op.weight for op in operations if isinstance(op, Matmul | Head)} if rows and can_pack(dtype) else set()
     tables = {op.table for op in operations if isinstance(op, Embed)}
     return WeightPlan(leased, frozenset(packed), frozenset((leased.keys() - packed) | tables), dtype, rows or 1)
-
-
-def _largest_decoded(plan: WeightPlan) -> int:
-    """Bytes of the largest weight that lives for a moment beside its final form."""
-    passing = plan.leased if plan.dtype != torch.float32 else {name: plan.leased[name] for name in plan.packed}
-    return max((4 * math.prod(tensor.shape) for tensor in passing.values()), default=0)
 
 
 def resident_bytes(tensors: Mapping[str, Any], dtype: torch.dtype) -> int:

@@ -43,6 +43,12 @@ int Model::add_weight(const Matrix& weight) {
   return static_cast<int>(weights_.size()) - 1;
 }
 
+size_t Model::fill_weight(int number, const uint8_t* data) {
+  Matrix& weight = weights_.at(number);
+  weight.data = data;
+  return weight.panels() * weight.panel_bytes;
+}
+
 size_t Model::workspace(bool measure) {
   size_t inputs = 1, attend = 0, routed = 0, middle = 0, hidden = 0, coded = 0;
   for (const Matrix& weight : weights_) inputs = std::max<size_t>(inputs, weight.inputs);

@@ -122,7 +122,9 @@ class Model {
   // `widths`: floats a row of each buffer. `tokens`, `logits`, `blocks`: most of them in a step, a step, a sequence.
   Model(const Kernels& kernels, int threads, int tokens, int logits, int blocks, std::vector<int> widths);
 
+  // Adds a matrix without its data, which fill_weight() gives before the first step; that returns the bytes it reads.
   int add_weight(const Matrix& weight);
+  size_t fill_weight(int number, const uint8_t* data);
   void add_state(const LayerState& state) { states_.push_back(state); }
   void add(Operation operation) { operations_.push_back(std::move(operation)); }
   // Bytes of buffers and scratch; known when every weight and operation was added, before anything is allocated.

@@ -16,6 +16,10 @@
 #include <sys/auxv.h>
 #endif
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "choose.h"
 #include "model.h"
 #include "runner.h"
@@ -110,10 +114,24 @@ class Bound {
 };
 
 int add_weight(Bound& self, int format, int outputs, int inputs, int group, int offset, bool affine, bool wide,
-               size_t panel_bytes, const Bytes& data) {
-  const Matrix weight{static_cast<Format>(format), outputs, inputs, group, offset, affine, wide, self.hold(data), panel_bytes};
-  if (data.size() < weight.panels() * panel_bytes) throw std::invalid_argument("the packed weight is too short");
-  return self.model.add_weight(weight);
+               size_t panel_bytes) {
+  return self.model.add_weight(
+      {static_cast<Format>(format), outputs, inputs, group, offset, affine, wide, nullptr, panel_bytes});
+}
+
+void fill_weight(Bound& self, int number, const Bytes& data) {
+  if (data.size() < self.model.fill_weight(number, self.hold(data)))
+    throw std::invalid_argument("the packed weight is too short");
+}
+
+// Has the system back every page of an array that starts with one, in huge pages where it has them. Adding nothing
+// changes nothing, even where a kernel writes at the same time.
+void back(const State& memory) {
+  const nb::gil_scoped_release release;
+#if defined(MADV_HUGEPAGE)
+  madvise(memory.data(), memory.size(), MADV_HUGEPAGE);  // refused, it still works
+#endif
+  for (size_t at = 0; at < memory.size(); at += 4096) __atomic_fetch_or(memory.data() + at, 0, __ATOMIC_RELAXED);
 }
 
 void add_state(Bound& self, const State& keys, const State& values, int type) {
@@ -172,10 +190,12 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> buffer(nb::handle_t<Bound> self, int 
 
 NB_MODULE(_kernels, m) {
   m.def("instruction_sets", &instruction_sets);
+  m.def("back", &back);
   nb::class_<Bound>(m, "Model")
       .def(nb::init<const std::string&, int, int, int, int, std::vector<int>>(), "isa"_a, "threads"_a, "tokens"_a,
            "logits"_a, "blocks"_a, "widths"_a)
       .def("add_weight", &add_weight)
+      .def("fill_weight", &fill_weight)
       .def("add_state", &add_state)
       .def("add_embed", &add_embed, "out"_a, "table"_a, "scale"_a, "positions"_a.none(), "types"_a.none())
       .def("add_normalise", &add_normalise)

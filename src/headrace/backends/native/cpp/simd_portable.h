@@ -74,18 +74,26 @@ inline float max_lanes(F32 a) {
 }
 
 inline I32 broadcast_int(int32_t x) { return each<I32>([&](int) { return x; }); }
-inline I32 operator+(I32 a, I32 b) { return each<I32>([&](int i) { return a.v[i] + b.v[i]; }); }
-inline I32 operator-(I32 a, I32 b) { return each<I32>([&](int i) { return a.v[i] - b.v[i]; }); }
+// As in vectors: what an int32 cannot hold wraps around.
+inline int32_t wrapped(uint32_t x) { return static_cast<int32_t>(x); }
+inline I32 operator+(I32 a, I32 b) { return each<I32>([&](int i) { return wrapped(uint32_t(a.v[i]) + b.v[i]); }); }
+inline I32 operator-(I32 a, I32 b) { return each<I32>([&](int i) { return wrapped(uint32_t(a.v[i]) - b.v[i]); }); }
 inline int32_t sum_lanes(I32 a) {
-  int32_t sum = 0;
+  uint32_t sum = 0;
   for (int32_t value : a.v) sum += value;
-  return sum;
+  return wrapped(sum);
 }
 inline I32 shift_left(I32 a, int bits) {
-  return each<I32>([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits); });
+  return each<I32>([&](int i) { return wrapped(uint32_t(a.v[i]) << bits); });
 }
 inline F32 to_float(I32 a) { return each<F32>([&](int i) { return static_cast<float>(a.v[i]); }); }
-inline I32 to_int(F32 a) { return each<I32>([&](int i) { return static_cast<int32_t>(std::nearbyintf(a.v[i])); }); }
+// The least int32 where there is no such number, as on x86.
+inline I32 to_int(F32 a) {
+  return each<I32>([&](int i) {
+    const float whole = std::nearbyintf(a.v[i]);
+    return -0x1p31f <= whole && whole < 0x1p31f ? static_cast<int32_t>(whole) : INT32_MIN;
+  });
+}
 inline F32 as_float(I32 a) { return each<F32>([&](int i) { return std::bit_cast<float>(a.v[i]); }); }
 inline I32 as_int(F32 a) { return each<I32>([&](int i) { return std::bit_cast<int32_t>(a.v[i]); }); }
 inline void store_bytes(int8_t* p, I32 a) {
@@ -115,7 +123,7 @@ struct Quad { int8_t v[4]; };
 inline Quad broadcast_quad(const int8_t* x) { return {{x[0], x[1], x[2], x[3]}}; }
 inline I32 dot4(I32 acc, U8 w, Quad x) {
   for (int i = 0; i < 16; ++i)
-    for (int j = 0; j < 4; ++j) acc.v[i] += w.v[4 * i + j] * x.v[j];
+    for (int j = 0; j < 4; ++j) acc.v[i] = wrapped(uint32_t(acc.v[i]) + w.v[4 * i + j] * x.v[j]);
   return acc;
 }
 
