@@ -20,7 +20,7 @@ drawn = st.builds(
     st.integers(0, 10**6).map(Random),
     st.sampled_from(["sums", "words"]),
     st.integers(1, arith.MOST_STEPS),
-    st.sampled_from([5, 20, 99, 400]),
+    st.sampled_from([5, 9, 20, 49]),
 )
 
 
@@ -93,7 +93,7 @@ def test_problems_are_distinct_repeatable_and_of_their_split(family: arith.Famil
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for change in ({"family": "logic"}, {"steps": 0}, {"steps": 99}, {"largest": 0}, {"largest": 999}):
+    for change in ({"family": "logic"}, {"steps": 0}, {"steps": 99}, {"largest": 0}, {"largest": 50}):
         with pytest.raises(InvalidRequest):
             draw(Random(1), **({"family": "sums", "steps": 2} | change))
     with pytest.raises(InvalidRequest, match="ask for fewer"):

@@ -7,8 +7,8 @@ from pathlib import Path
 from headrace.adapt.batches import Batches
 from headrace.adapt.folder import first_weights, settings, spec_of, write_folder
 from headrace.adapt.lesson import Draw
-from headrace.adapt.recipe import Full, Recipe, write_recipe
-from headrace.adapt.train import RECIPE, Report, Run, lesson_loss
+from headrace.adapt.recipe import Full, Recipe
+from headrace.adapt.train import Report, Run, lesson_loss, work_folder
 from headrace.adapt.vocabulary import END_ID, Vocabulary
 from headrace.backends.reference.dense import DenseModel
 from headrace.model.tokenizer import Tokenizer
@@ -23,16 +23,11 @@ def train_full(recipe: Recipe, draw: Draw, vocabulary: Vocabulary, folder: Path,
     """
     if not isinstance(recipe.train, Full):
         raise InvalidRequest(f"Recipe {recipe.name!r} does not train a whole model; give one of kind full.", "train")
-    work = folder.with_name(f"{folder.name}.training")
     config = settings(recipe.train, vocabulary)
     spec = spec_of(config)
     model = DenseModel(spec, first_weights(spec, recipe.seed))
     tokenizer = Tokenizer(vocabulary.core(), eos=(END_ID,))
     batches = Batches(draw, tokenizer, recipe.batch, recipe.train.context, recipe.seed)
-    run = Run(recipe, model.parameters(), lambda step: lesson_loss(model.forward, batches[step]), work)
+    run = Run(recipe, model.parameters(), lambda step: lesson_loss(model.forward, batches[step]), work_folder(folder))
     run.finish(report)
-    ready = work / "model"
-    ready.mkdir(parents=True, exist_ok=True)
-    write_folder(ready, config, vocabulary, run.weights())
-    write_recipe(recipe, ready / RECIPE)
-    return run.hand_over(ready, folder)
+    return run.publish(folder, lambda ready: write_folder(ready, config, vocabulary, run.weights()))

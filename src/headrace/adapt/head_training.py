@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headrace.adapt.head import Head
-from headrace.adapt.recipe import Recipe, ValueHead, write_recipe
-from headrace.adapt.train import RECIPE, Report, Run
+from headrace.adapt.recipe import Recipe, ValueHead
+from headrace.adapt.train import Report, Run, work_folder
 from headrace.spec.errors import InvalidRequest
 
 
@@ -33,20 +33,15 @@ def train_head(
     middle, spread = states.mean(0), states.std(0) + 1e-6
     x, y = torch.from_numpy((states - middle) / spread).float(), torch.from_numpy(targets)
     parameters = _first(states.shape[1], recipe.train.width, recipe.seed)
-    work = folder.with_name(f"{folder.name}.training")
 
     def loss(step: int) -> Tensor:
         rows = torch.randint(len(y), (recipe.batch,), generator=torch.Generator().manual_seed(recipe.seed + step))
         return F.binary_cross_entropy_with_logits(_logit(parameters, x[rows]), y[rows])
 
-    run = Run(recipe, parameters, loss, work)
+    run = Run(recipe, parameters, loss, work_folder(folder))
     run.finish(report)
     head = Head(_unscaled(run.weights(), middle, spread), recipe.train.state, recipe.train.base)
-    ready = work / "head"
-    ready.mkdir(parents=True, exist_ok=True)
-    head.save(ready)
-    write_recipe(recipe, ready / RECIPE)
-    run.hand_over(ready, folder)
+    run.publish(folder, head.save)
     return head
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from headrace.adapt.batches import Batches
 from headrace.adapt.folder import published_name
 from headrace.adapt.lesson import Draw
-from headrace.adapt.recipe import Lora, Recipe, write_recipe
-from headrace.adapt.train import RECIPE, Report, Run, lesson_loss
+from headrace.adapt.recipe import Lora, Recipe
+from headrace.adapt.train import Report, Run, lesson_loss, work_folder
 from headrace.backends.reference.dense import DenseModel
 from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
@@ -83,21 +83,17 @@ def train_lora(recipe: Recipe, draw: Draw, folder: Path, report: Report | None =
     """
     if not isinstance(recipe.train, Lora):
         raise InvalidRequest(f"Recipe {recipe.name!r} does not train an adapter; give one of kind lora.", "train")
-    loaded = load_model(resolve(recipe.train.base), Ledger())
+    options = recipe.train
+    loaded = load_model(resolve(options.base), Ledger())
     if not loaded.spec.causal or loaded.tokenizer is None:
         raise UnsupportedModel(f"{loaded.name} does not generate text; train an adapter of a model that does.")
-    named = {name: peft_name(loaded.spec, name) for name in target_names(loaded.spec, recipe.train.targets)}
-    model = LoraModel(DenseModel(loaded.spec, loaded.weights), recipe.train, recipe.seed)
+    named = {name: peft_name(loaded.spec, name) for name in target_names(loaded.spec, options.targets)}
+    model = LoraModel(DenseModel(loaded.spec, loaded.weights), options, recipe.seed)
     context = min(loaded.spec.context, ADAPTER_CONTEXT)
     batches = Batches(draw, loaded.tokenizer, recipe.batch, context, recipe.seed)
-    work = folder.with_name(f"{folder.name}.training")
-    run = Run(recipe, model.parameters(), lambda step: lesson_loss(model.forward, batches[step]), work)
+    run = Run(recipe, model.parameters(), lambda step: lesson_loss(model.forward, batches[step]), work_folder(folder))
     run.finish(report)
-    ready = work / "adapter"
-    ready.mkdir(parents=True, exist_ok=True)
-    write_adapter(ready, recipe.train, named, run.weights())
-    write_recipe(recipe, ready / RECIPE)
-    return run.hand_over(ready, folder)
+    return run.publish(folder, lambda ready: write_adapter(ready, options, named, run.weights()))
 
 
 def peft_name(spec: ModelSpec, canonical: str) -> str:

@@ -5,6 +5,7 @@ A run that is killed at any moment goes on from its last checkpoint and ends wit
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -26,19 +27,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headrace.adapt.batches import Batch
-from headrace.adapt.recipe import Optimiser, Recipe
+from headrace.adapt.recipe import Optimiser, Recipe, write_recipe
 
 CHECKPOINT_EVERY = 100
 """Steps of work that a killed run loses at most."""
 CHECKPOINT = "checkpoint.safetensors"
-RECIPE = "recipe.json"
-"""Stands beside every result."""
+RECIPE, TRAINING = "recipe.json", "training.json"
+"""Stand beside every result: what it was made of, and the seconds that took."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """After step `step` of `steps`: its loss (nats a token or a label), seconds since the start."""
+    """After step `step` of `steps`: its loss (nats a token or a label), seconds since this call began."""
 
     step: int
     steps: int
@@ -60,27 +61,35 @@ class Run:
         self.recipe, self._loss, self._work = recipe, loss, work
         self._parameters = dict(parameters)
         self._optimiser = _adamw(self._parameters, recipe.optimiser)
-        self.step = 0
+        self.step, self._spent = 0, (0.0, 0.0)
         self._resume()
 
-    def finish(self, report: Report | None = None) -> float:
-        """Runs all steps that are left; the loss of the last one. `report` may raise to stop the run."""
-        began, loss = time.perf_counter(), float("nan")
+    def finish(self, report: Report | None = None) -> None:
+        """Runs all steps that are left. `report` may raise to stop the run."""
+        began, before = _clocks(), self._spent
         with _threads(self.recipe.threads):
             while self.step < self.recipe.steps:
                 loss = self._learn()
                 self.step += 1
+                wall, cpu = (now - then for now, then in zip(_clocks(), began, strict=True))
+                self._spent = before[0] + wall, before[1] + cpu
                 if self.step % CHECKPOINT_EVERY == 0 or self.step == self.recipe.steps:
                     self._save()
                 if report is not None:
-                    report(Progress(self.step, self.recipe.steps, loss, time.perf_counter() - began))
-        return loss
+                    report(Progress(self.step, self.recipe.steps, loss, wall))
 
     def weights(self) -> dict[str, np.ndarray]:
         return {name: parameter.detach().numpy() for name, parameter in self._parameters.items()}
 
-    def hand_over(self, ready: Path, folder: Path) -> Path:
-        """Moves what the run has made into place in one step, and forgets the checkpoint."""
+    def publish(self, folder: Path, write: Callable[[Path], None]) -> Path:
+        """Has `write` make the result, which then appears at `folder` in one step; the checkpoint goes."""
+        ready = self._work / "result"
+        ready.mkdir(parents=True, exist_ok=True)
+        write(ready)
+        write_recipe(self.recipe, ready / RECIPE)
+        wall, cpu = (round(seconds, 1) for seconds in self._spent)
+        about = {"seconds": wall, "cpu_seconds": cpu, "threads": self.recipe.threads, "torch": torch.__version__}
+        (ready / TRAINING).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         ready.rename(folder)
@@ -103,7 +112,8 @@ class Run:
             held |= {f"{name} {moment}": self._optimiser.state[parameter][moment] for moment in _MOMENTS}
         self._work.mkdir(parents=True, exist_ok=True)
         fresh = self._work / f"{CHECKPOINT}.new"
-        save_file(held, fresh, metadata={"step": str(self.step), "recipe": self.recipe.digest})
+        about = {"step": self.step, "recipe": self.recipe.digest, "wall": self._spent[0], "cpu": self._spent[1]}
+        save_file(held, fresh, metadata={key: str(value) for key, value in about.items()})
         fresh.replace(self._work / CHECKPOINT)
 
     def _resume(self) -> None:
@@ -116,7 +126,7 @@ class Run:
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return
-        self.step = int(about["step"])
+        self.step, self._spent = int(about["step"]), (float(about["wall"]), float(about["cpu"]))
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(held[f"{name} weight"])
@@ -129,6 +139,15 @@ def lesson_loss(forward: Forward, batch: Batch) -> Tensor:
     logits = forward(torch.from_numpy(batch.tokens[:, :-1]))
     learn = torch.from_numpy(batch.learn[:, 1:])
     return F.cross_entropy(logits[learn], torch.from_numpy(batch.tokens[:, 1:])[learn])
+
+
+def work_folder(folder: Path) -> Path:
+    """Where the checkpoint of a result is kept until the result is there."""
+    return folder.with_name(f"{folder.name}.training")
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 def _adamw(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser) -> torch.optim.AdamW:

@@ -2,10 +2,10 @@
 
 A question is answered a line a step, then with the answer:
 
-    47+85-33=            Tom has 47 pens. Tom buys 85 more. Mia has 12 eggs. Tom loses 33. How many pens has Tom?
-    47+85=132            47+85=132
-    132-33=99            132-33=99
-    Answer: 99           Answer: 99
+    7+8-3=            Tom has 7 pens. Tom buys 8 more. Mia has 2 eggs. Tom loses 3. How many pens has Tom?
+    7+8=15            7+8=15
+    15-3=12           15-3=12
+    Answer: 12        Answer: 12
 
 The difficulty dial is the number of `steps` and the `largest` number that a question names. Every question
 belongs to one split, by its hash: `train` for models, `tune` for heads and calibration, `eval` for results.
@@ -28,7 +28,7 @@ Split: TypeAlias = Literal["train", "tune", "eval"]
 Operation: TypeAlias = tuple[str, int]
 """+, - or * and the number that follows it."""
 
-MOST_STEPS, MOST_VALUE = 12, 999
+MOST_STEPS, MOST_VALUE = 12, 99
 ANSWER = "Answer: "
 CHECK = "Right? "
 """Asked on a line of its own after any step; the model answers with one of VERDICTS."""
@@ -116,7 +116,7 @@ def marks(problem: Problem, text: str) -> tuple[bool, ...]:
 
 
 def problems(
-    family: Family, steps: int, count: int, seed: int = 0, split: Split = "eval", largest: int = 99
+    family: Family, steps: int, count: int, seed: int = 0, split: Split = "eval", largest: int = 9
 ) -> list[Problem]:
     """`count` distinct questions of one split, the same for the same arguments.
 
@@ -135,7 +135,7 @@ def problems(
     )
 
 
-def draw(rng: Random, family: Family, steps: int, largest: int = 99) -> Problem:
+def draw(rng: Random, family: Family, steps: int, largest: int = 9) -> Problem:
     """One random question of any split. Raises InvalidRequest for settings out of range."""
     if family not in get_args(Family):
         raise InvalidRequest(f"Family {family!r} is unknown; give one of {', '.join(get_args(Family))}.", "family")

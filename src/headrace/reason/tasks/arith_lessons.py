@@ -30,15 +30,15 @@ def vocabulary() -> tuple[str, ...]:
 class ArithLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Draws lessons on questions of the training split alone.
 
-    `words`: share of word problems. `steps`, `largest`: bounds of the difficulty dial. `mistake`: chance that a
-    step's result is planted wrong, with which the solution then goes on: without it there would be little for
-    a search to find. `check`: share of solutions that are cut after a random line and followed by the question
-    whether they are right so far.
+    `words`: share of word problems. `steps` (from, to) and `largest` (one of them): the difficulty dial.
+    `mistake`: chance that a step's result is planted wrong, with which the solution then goes on: without it
+    there would be little for a search to find. `check`: share of solutions that are cut after a random line
+    and followed by the question whether they are right so far.
     """
 
     words: float = 0.5
     steps: tuple[int, int] = (1, 6)
-    largest: int = 99
+    largest: tuple[int, ...] = (9,)
     mistake: float = 0.08
     check: float = 0.25
 
@@ -57,7 +57,7 @@ class ArithLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _problem(self, rng: Random) -> Problem:
         while True:
             family: arith.Family = "words" if rng.random() < self.words else "sums"
-            problem = arith.draw(rng, family, rng.randint(*self.steps), self.largest)
+            problem = arith.draw(rng, family, rng.randint(*self.steps), rng.choice(self.largest))
             if problem.split == "train":
                 return problem
 
