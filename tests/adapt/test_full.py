@@ -19,6 +19,7 @@ import torch
 from adapt.small import VOCABULARY, echo, recipe
 from headrace.adapt import train
 from headrace.adapt.full import train_full
+from headrace.adapt.lesson import Piece
 from headrace.adapt.recipe import Full, Lora, read_recipe
 from headrace.adapt.train import Progress
 from headrace.backends.reference.dense import DenseModel
@@ -136,6 +137,11 @@ def test_the_engine_gives_the_trainers_logits(backend: Any, trained: Path) -> No
         logits = DenseModel(loaded.spec, loaded.weights).forward(torch.tensor([ids]))[0]
     theirs = torch.log_softmax(logits, -1)[torch.arange(len(ids) - 1), ids[1:]].numpy()
     assert np.abs(np.array(ours) - theirs).max() < LOGPROB_TOLERANCE
+
+
+def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="The loss of step 1 is not a number; lower the rate"):
+        train_full(recipe(), lambda rng: [Piece("abc", learn=False)], VOCABULARY, tmp_path / "model")
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:

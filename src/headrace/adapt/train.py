@@ -28,6 +28,7 @@ from torch import Tensor
 
 from headrace.adapt.batches import Batch
 from headrace.adapt.recipe import Optimiser, Recipe, write_recipe
+from headrace.spec.errors import InvalidRequest
 
 CHECKPOINT_EVERY = 100
 """Steps of work that a killed run loses at most."""
@@ -65,7 +66,7 @@ class Run:
         self._resume()
 
     def finish(self, report: Report | None = None) -> None:
-        """Runs all steps that are left. `report` may raise to stop the run."""
+        """Runs all steps that are left; `report` may raise to stop. Raises InvalidRequest where the loss overflows."""
         began, before = _clocks(), self._spent
         with _threads(self.recipe.threads):
             while self.step < self.recipe.steps:
@@ -100,6 +101,12 @@ class Run:
         for group in self._optimiser.param_groups:
             group["lr"] = self.recipe.optimiser.rate_at(self.step, self.recipe.steps)
         loss = self._loss(self.step)
+        if not torch.isfinite(loss):
+            raise InvalidRequest(
+                f"The loss of step {self.step + 1} is not a number; lower the rate, or check that the lessons have"
+                " something to learn.",
+                "optimiser",
+            )
         self._optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.recipe.optimiser.clip)
