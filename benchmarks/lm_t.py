@@ -18,9 +18,9 @@ import numpy as np
 from headrace.adapt.head import auc
 from headrace.engine.engine import Engine
 from headrace.engine.llm import LLM
-from headrace.evidence.intervals import bootstrap
 from headrace.evidence.machine import commit_of, describe_machine, today
 from headrace.model.folder import read_folder, read_json
+from headrace.reason.intervals import wilson
 from headrace.reason.tasks.arith import CHECK, VERDICTS, Family, Problem, answer_of, marks, problems
 from headrace.reason.tasks.fixtures import fixture, fixture_names
 from headrace.spec.options import EngineOptions
@@ -61,7 +61,7 @@ def cell(llm: LLM, family: Family, steps: int, temperature: float, count: int) -
     texts = [completion.text for completion in done]
     right = [answer_of(text) == p.answer for p, text in zip(asked, texts, strict=True)]
     whole = [len(m := marks(p, text)) > steps and all(m) for p, text in zip(asked, texts, strict=True)]
-    low, high = bootstrap([float(value) for value in right])
+    low, high = wilson(sum(right), count)
     found = {
         "family": family,
         "steps": steps,
