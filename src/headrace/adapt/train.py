@@ -72,7 +72,7 @@ class Run:
             while self.step < self.recipe.steps:
                 loss = self._learn()
                 self.step += 1
-                wall, cpu = (now - then for now, then in zip(_clocks(), began, strict=True))
+                wall, cpu = (clock - start for clock, start in zip(_clocks(), began, strict=True))
                 self._spent = before[0] + wall, before[1] + cpu
                 if self.step % CHECKPOINT_EVERY == 0 or self.step == self.recipe.steps:
                     self._save()
