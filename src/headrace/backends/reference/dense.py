@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
 
 from headrace.backends.reference.operations import Frame, experts, run_operation
 from headrace.backends.reference.rotary import RotaryTables
-from headrace.backends.reference.weights import DTYPES, plan_weights
+from headrace.backends.reference.weights import DTYPES, PACKED, plan_weights
 from headrace.spec.errors import ContextExceeded
 from headrace.spec.executor import WeightStore
 from headrace.spec.ledger import Ledger
@@ -31,11 +32,16 @@ class DenseModel:
         loaded = plan.load()
         ledger.release(decoding)
         self._parameters = {name: torch.nn.Parameter(tensor.clone()) for name, tensor in loaded.items()}
+        self._weights: dict[str, Any] = dict(self._parameters)
         self._tables = RotaryTables((), 0)
         self._length = 0
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         return dict(self._parameters)
+
+    def replace(self, name: str, matrix: Callable[[Tensor], Tensor]) -> None:
+        """From now on `matrix`, x [tokens, in] -> [tokens, out], runs in place of the product with weight `name`."""
+        self._weights[name + PACKED] = matrix
 
     def forward(self, tokens: LongTensor, lengths: LongTensor | None = None) -> Tensor:
         """tokens [batch, time] -> float32 logits [batch, time, vocab] of a decoder.
@@ -63,9 +69,9 @@ class DenseModel:
                 frame.buffers[op.out] = self._attend(op, frame.buffers, batch, lengths)
             elif isinstance(op, Expert):
                 x, routes = frame.buffers[op.x], frame.buffers[op.routes]
-                frame.buffers[op.out] = experts(op, x, routes, self._parameters, None)
+                frame.buffers[op.out] = experts(op, x, routes, self._weights, None)
             elif not isinstance(op, Keep):
-                run_operation(op, frame, self._parameters, self._tables)
+                run_operation(op, frame, self._weights, self._tables)
             if index + 1 in wanted:
                 seen[index + 1] = frame.buffers["x"]
         return frame, [seen[self.program.hidden_after[state]] for state in states]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headrace.backends.reference.rotary import RotaryTables
-from headrace.backends.reference.weights import Matrix, PackedMatrix, Weights, matrix
+from headrace.backends.reference.weights import Matrix, Weights, matrix
 from headrace.spec.model import Rope
 from headrace.spec.program import Activate, Add, Embed, Expert, Head, Matmul, Normalize, Operation, Rotate, Route
 
@@ -87,7 +87,7 @@ def normalize(op: Normalize, x: Tensor, weights: Weights) -> Tensor:
 
 
 def linear(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
-    y = weight(x) if isinstance(weight, PackedMatrix) else x @ weight.t()
+    y = x @ weight.t() if isinstance(weight, Tensor) else weight(x)
     return y if bias is None else y + bias
 
 

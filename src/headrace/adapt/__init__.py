@@ -1,0 +1,1 @@
+"""Recipes that train small models, low-rank adapters and value heads (extra: torch)."""
