@@ -40,6 +40,8 @@ class Run:
     scorer: Scorer | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     rule: Best = "first"
+    scored: bool = False
+    """Whether the run has a scorer; in a replay, whether it had one."""
     candidates: list[Candidate] = field(default_factory=list)
     live: dict[str, Node] = field(default_factory=dict)
     aside: bool = False

@@ -112,6 +112,7 @@ async def solve(engine: Surface, task: Task, order: Order, trace: Trace | None =
     purse = Purse(account, TokenCost.of(engine.spec), engine.events)
     journal = Journal(trace, earlier, caught_up)
     run = Run(engine, engine.context, task, purse, journal, seed, order.sampling, order.scorer, order.principal)
+    run.scored = order.scorer is not None
     return await _carried_out(run, plan, order)
 
 
@@ -137,6 +138,7 @@ async def replay(trace: Trace, answers: AnswerSpace | None = None) -> Result:
     cost = TokenCost(*facts["cost"])
     purse = Purse(Account(Budget(**facts["budget"]), lambda: 0.0), cost, EventLog())
     run = Run(None, facts["context"], task, purse, Journal(copy, trace), facts["seed"], order.sampling, order.scorer)
+    run.scored = facts["scorer"] is not None
     return await _carried_out(run, plan, order)
 
 

@@ -20,7 +20,7 @@ from headrace.spec.errors import InvalidRequest
 
 Body: TypeAlias = Callable[..., Awaitable[None]]
 
-ROOMS = ("sampling", "beams", "trees", "particles", "revision", "stopping")
+ROOMS = ("sampling", "beams", "trees", "particles", "revision", "stopping", "auto")
 """Modules of `reason.strategies`."""
 
 
