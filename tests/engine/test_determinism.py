@@ -18,6 +18,7 @@ import pytest
 
 from headrace.backends.select import make_executor
 from headrace.engine.engine import Engine
+from headrace.engine.sequence import SequenceHandle
 from headrace.evidence.stage import RandomWeights
 from headrace.model.loading import load_model
 from headrace.spec.batch import Batch
@@ -78,6 +79,9 @@ class Suite:
         options = EngineOptions(running=running, prefix_cache=cache)
         return Engine(Narrowed(self.executors[threads], limits), options=options)
 
+    def open(self, engine: Engine, prompt: tuple[int, ...], number: int) -> SequenceHandle:
+        return engine.open_now(prompt, seed=number)
+
     def run(self, engine: Engine, sampling: Sampling, count: int, together: bool, fork: bool = False) -> list[Any]:
         """(token ids, log-probabilities) of `count` requests, which ask for the prompts by turns."""
         stop = Stop(tokens=self.new, ignore_eos=True)
@@ -87,7 +91,7 @@ class Suite:
         for request in range(count):
             number = request % len(self.prompts)
             prompt = self.prompts[number]
-            handle = engine.open_now(prompt[: len(prompt) // 2] if fork else prompt, seed=number)
+            handle = self.open(engine, prompt[: len(prompt) // 2] if fork else prompt, number)
             if fork:
                 # A parent that has state of its own, a kid that shares it and goes on by forced tokens.
                 handle.read().result()

@@ -64,6 +64,17 @@ def write_twin(folder: Path, tokenizer: bool = True) -> Path:
     return folder
 
 
+def write_adapter_of(model: Path, folder: Path, seed: int = 1) -> Path:
+    """A random LoRA adapter of the twin in PEFT's files."""
+    from transformers import LlamaForCausalLM
+
+    from model.lora import random_matrices, write_adapter
+
+    twin = LlamaForCausalLM.from_pretrained(model)
+    matrices = {name: (a, 4 * b) for name, (a, b) in random_matrices(twin, seed).items()}
+    return write_adapter(folder, matrices)
+
+
 @contextmanager
 def serving(engine: Engine, config: ServerConfig | None = None, embedder: Engine | None = None) -> Iterator[str]:
     """A uvicorn server in a thread; its URL."""

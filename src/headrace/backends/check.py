@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
+from headrace.model.adapter import check_adapter
+from headrace.spec.adapter import Adapter
 from headrace.spec.batch import Batch, PageCopy, Row
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.executor import Limits
 from headrace.spec.model import PAGE_TOKENS, ModelSpec
 
 
-def check(batch: Batch, spec: ModelSpec, limits: Limits) -> None:
-    """Raises InvalidRequest naming the row that breaks a limit."""
+def check(batch: Batch, spec: ModelSpec, limits: Limits, adapters: Container[str] = ()) -> None:
+    """Raises InvalidRequest naming the row that breaks a limit, or has an adapter that is not there."""
     if batch.token_count > limits.tokens:
         raise InvalidRequest(
             f"The batch has {batch.token_count} tokens, the backend was built for {limits.tokens}; split it.", "rows"
@@ -22,11 +26,20 @@ def check(batch: Batch, spec: ModelSpec, limits: Limits) -> None:
         )
     for index, row in enumerate(batch.rows):
         problem = _row_problem(row, spec, limits)
+        if row.adapter is not None and row.adapter not in adapters:
+            problem = f"has the adapter {row.adapter}, which is not loaded; add it first"
         if problem:
             raise InvalidRequest(f"Row {index} (sequence {row.sequence}) {problem}.", "rows")
     for copy in batch.copies:
         if problem := _copy_problem(copy, limits):
             raise InvalidRequest(f"{copy} {problem}.", "copies")
+
+
+def check_new_adapter(adapter: Adapter, spec: ModelSpec, loaded: Container[str]) -> None:
+    """Raises InvalidRequest for a name that is taken, ModelFileError for an adapter that does not fit."""
+    if adapter.name in loaded:
+        raise InvalidRequest(f"Adapter {adapter.name} is loaded already; remove it first, or choose a name.", "adapter")
+    check_adapter(adapter, spec)
 
 
 def _copy_problem(copy: PageCopy, limits: Limits) -> str | None:

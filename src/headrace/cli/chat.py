@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,14 +44,16 @@ def chat(
     repetition_penalty: g.RepetitionPenalty = 1.0,
     stop: g.StopText = [],  # noqa: B006
     seed: g.Seed = None,
+    adapter_scale: g.AdapterScale = 1.0,
     json: g.Json = False,
     options: EngineOptions = EngineOptions(),
 ) -> None:
     """Talk to a model, line by line; /help lists the commands, /exit or Ctrl-D ends."""
     system = system and g.checked_text(system)
     sampling = g.sampling_of(temperature, top_k, top_p, min_p, repetition_penalty)
+    adapted = g.adapter_of(options, adapter_scale)
     with g.loaded_engine(model, options, quiet=json) as engine:
-        conversation = Conversation(engine, sampling, g.stop_of(max_tokens, stop), system, seed)
+        conversation = Conversation(engine, sampling, g.stop_of(max_tokens, stop), system, seed, adapted)
         try:
             converse(conversation, json)
         finally:
@@ -67,14 +70,20 @@ class Conversation:
     """
 
     def __init__(
-        self, engine: Surface, sampling: Sampling, stop: Stop, system: str | None = None, seed: int | None = None
+        self,
+        engine: Surface,
+        sampling: Sampling,
+        stop: Stop,
+        system: str | None = None,
+        seed: int | None = None,
+        adapted: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         if not engine.spec.causal:
             raise UnsupportedModel(embeds_only(engine.model_name, "chat"))
         if engine.tokenizer is None or engine.tokenizer.chat_template is None:
             raise UnsupportedModel(f"{engine.model_name} has no chat template; use `headrace run --raw` with it.")
         self.engine, self._tokenizer = engine, engine.tokenizer
-        self._sampling, self._stop, self._seed = sampling, stop, seed
+        self._stop, self._how = stop, {"seed": seed, "sampling": sampling, **adapted}
         self._system: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
         self._sequence: SequenceHandle | None = None
         self.messages: list[dict[str, str]] = []
@@ -110,7 +119,7 @@ class Conversation:
             return sequence
         if sequence is not None:
             sequence.drop()
-        self._sequence = self.engine.open_now(messages, seed=self._seed, sampling=self._sampling)
+        self._sequence = self.engine.open_now(messages, **self._how)
         return self._sequence
 
     def _names_control(self, text: str) -> bool:

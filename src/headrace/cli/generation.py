@@ -61,6 +61,7 @@ Seed = Annotated[
     int | None,
     typer.Option(callback=seed_in_range, help="The same seed draws the same tokens; drawn and echoed if omitted."),
 ]
+AdapterScale = Annotated[float, typer.Option(help="How strongly the adapter acts; 0 is the model without it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ModelName = Annotated[str, typer.Argument(help="Catalogue name, path of a .gguf file or model folder, or hub id.")]
 
@@ -71,6 +72,16 @@ def sampling_of(temperature: float, top_k: int, top_p: float, min_p: float, repe
 
 def stop_of(max_tokens: int, text: list[str], ignore_eos: bool = False) -> Stop:
     return Stop(tokens=max_tokens, text=tuple(map(checked_text, text)), ignore_eos=ignore_eos)
+
+
+def adapter_of(options: EngineOptions, scale: float) -> dict[str, Any]:
+    """What `open` is told of the one adapter that an answer uses. Raises InvalidRequest for more than one."""
+    names = list(options.adapter_folders)
+    if len(names) > 1:
+        raise InvalidRequest(f"--adapter is given {len(names)} times, but an answer uses one; give one.", "adapter")
+    if not names and scale != 1:
+        raise InvalidRequest("--adapter-scale is for an adapter; add --adapter NAME=FOLDER.", "adapter_scale")
+    return {"adapter": names[0], "adapter_scale": scale} if names else {}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import time
@@ -58,7 +59,11 @@ def one_round(engine: Surface, load: Load, number: int) -> Round:
     """First every prompt with its first token, then all other tokens: no step mixes the two phases."""
     draw = random.Random(f"{load.seed}/{load.concurrency}/{number}")
     sampling, began = Sampling(temperature=0), time.perf_counter()
-    sequences = [engine.open_now(prompt, sampling=sampling) for prompt in prompts(engine, load, draw)]
+    adapters = itertools.cycle(engine.adapters or (None,))
+    sequences = [
+        engine.open_now(prompt, sampling=sampling, adapter=adapter)
+        for prompt, adapter in zip(prompts(engine, load, draw), adapters, strict=False)
+    ]
     events: list[StepEvent] = []
     stop_listening = engine.events.listen(events.append)
     try:

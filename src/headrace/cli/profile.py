@@ -31,7 +31,8 @@ def profile(engine: Engine, prompt_words: int, new_tokens: int, seed: int) -> di
     engine.kernel_seconds()
     stop_listening = engine.events.listen(events.append)
     began = time.perf_counter()
-    with engine.open_now(text, sampling=Sampling(temperature=0)) as sequence:
+    adapter = next(iter(engine.adapters), None)
+    with engine.open_now(text, sampling=Sampling(temperature=0), adapter=adapter) as sequence:
         opened = time.perf_counter()
         sequence.extend(Stop(tokens=1, ignore_eos=True)).result()
         engine.kernel_seconds()

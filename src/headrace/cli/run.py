@@ -38,6 +38,7 @@ def run(
     repetition_penalty: g.RepetitionPenalty = 1.0,
     stop: g.StopText = [],  # noqa: B006
     seed: g.Seed = None,
+    adapter_scale: g.AdapterScale = 1.0,
     raw: Raw = False,
     json: g.Json = False,
     options: EngineOptions = EngineOptions(),
@@ -45,11 +46,11 @@ def run(
     """Answer one prompt and print what it took."""
     model, prompt = model_and_prompt(words, raw)
     sampling = g.sampling_of(temperature, top_k, top_p, min_p, repetition_penalty)
-    ending = g.stop_of(max_tokens, stop)
+    ending, adapted = g.stop_of(max_tokens, stop), g.adapter_of(options, adapter_scale)
     with g.loaded_engine(model, options, quiet=json) as engine:
         chat = not raw and engine.tokenizer is not None and engine.tokenizer.chat_template is not None
         content = [{"role": "user", "content": prompt}] if chat else prompt
-        with engine.open_now(content, seed=seed, sampling=sampling) as sequence:
+        with engine.open_now(content, seed=seed, sampling=sampling, **adapted) as sequence:
             step = stream(sequence.extend(ending), silent if json else write)
             show(engine, sequence, step, json)
     if step.finish_reason == "cancelled":

@@ -42,10 +42,11 @@ def serve(
     if embedder == model:
         raise HeadraceError(f"--embedder {model} is the served model, which embeds by itself; leave --embedder out.")
     KeyRing.read(server.api_keys)  # refused here, before minutes of loading
+    plain = replace(options, adapter=())  # the adapters are the served model's
     with ExitStack() as stack:
         listener = stack.enter_context(bind(server))
         engine = stack.enter_context(g.loaded_engine(model, options, remote=True))
-        encoder = stack.enter_context(g.loaded_engine(embedder, options, remote=True)) if embedder else None
+        encoder = stack.enter_context(g.loaded_engine(embedder, plain, remote=True)) if embedder else None
         os.nice(YIELDING)
         name = server.model_name or served_name(model, engine.model_name)
         code = serve_http(

@@ -60,9 +60,10 @@ def profile_served(engine: Surface, prompt_words: int, new_tokens: int, seed: in
     marks = Marks()
     events: list[StepEvent] = []
     with serving(cast("Surface", MarkedEngine(engine, marks))) as (host, port):
-        request(host, port, marks, prompt(prompt_words, seed + 1), 4)
+        adapter = next(iter(engine.adapters), None)
+        request(host, port, marks, prompt(prompt_words, seed + 1), 4, adapter)
         stop_listening = engine.events.listen(events.append)
-        request(host, port, marks, prompt(prompt_words, seed), new_tokens)
+        request(host, port, marks, prompt(prompt_words, seed), new_tokens, adapter)
         stop_listening()
     parts = spans(marks, events)
     wall = marks.received - marks.sent
@@ -116,9 +117,10 @@ def serving(engine: Surface) -> Iterator[tuple[str, int]]:
             thread.join()
 
 
-def request(host: str, port: int, marks: Marks, text: str, new_tokens: int) -> None:
+def request(host: str, port: int, marks: Marks, text: str, new_tokens: int, adapter: str | None = None) -> None:
     """Sends it and reads the streamed reply as a client would, every event decoded."""
     body = {"prompt": text, "max_tokens": new_tokens, "temperature": 0, "ignore_eos": True, "stream": True}
+    body["adapter"] = adapter
     connection = HTTPConnection(host, port, timeout=600)
     marks.sent = time.time()
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})

@@ -48,6 +48,7 @@ def solve(
     max_tokens: g.MaxTokens = 256,
     temperature: Temperature = 0.8,
     seed: g.Seed = None,
+    adapter_scale: g.AdapterScale = 1.0,
     trace: TracePath = None,
     resume: Resume = False,
     raw: Raw = False,
@@ -71,8 +72,9 @@ def solve(
         scorer_named(scorer) if scorer else None,
         seed,
         Sampling(temperature=temperature),
-        trace=trace,
-        resume=resume,
+        g.adapter_of(options, adapter_scale),
+        trace,
+        resume,
     )
     space = answer_space(answer)
     with g.loaded_engine(model, options, quiet=json) as engine:

@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ from headrace.engine.surface import Surface
 from headrace.engine.tasks import Generation, GenerationOptions, Pool, Reading, Scoring, Task
 from headrace.engine.text import TextStream
 from headrace.schedule.core import Core, CoreOptions
+from headrace.spec.adapter import Adapter
 from headrace.spec.errors import (
     EngineStopped,
     HeadraceError,
+    InvalidRequest,
     Overloaded,
     SequenceClosed,
 )
@@ -57,6 +60,7 @@ class Engine(Surface):
         self._executor = executor
         self._choose: Chooser | None = getattr(executor, "choose", None)
         self._variant = f"{name}|{self.guarantees.profile}"
+        self._digests: dict[str, str] = {}
         self._core = Core(
             CoreOptions(
                 pages=min(limits.pages),
@@ -88,6 +92,40 @@ class Engine(Surface):
         return load_engine(cls, model, options or EngineOptions(), progress)
 
     # -- for everyone ------------------------------------------------------------------------------
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        return tuple(self._digests)
+
+    def add_adapter(self, name: str, source: str | Path | Adapter) -> None:
+        self._check_new_adapter(name)
+        adapter = replace(source, name=name) if isinstance(source, Adapter) else self._read_adapter(name, source)
+        digest = adapter.digest()
+
+        def add(core: Core) -> None:
+            self._check_new_adapter(name)
+            self._executor.add_adapter(adapter)
+            self._digests = self._digests | {name: digest}
+            self.guarantees = self._executor.guarantees
+
+        self._post(add).result()
+
+    def remove_adapter(self, name: str) -> None:
+        def remove(core: Core) -> None:
+            if name not in self._digests:
+                raise InvalidRequest(f"Adapter {name!r} is not loaded; nothing is left to remove.", "adapter")
+            users = sum(sequence.adapter == name for sequence in core.sequences.values())
+            if users:
+                raise InvalidRequest(f"{users} open sequences use adapter {name}; drop them first.", "adapter")
+            self._executor.remove_adapter(name)
+            self._digests = {other: digest for other, digest in self._digests.items() if other != name}
+
+        self._post(remove).result()
+
+    def _read_adapter(self, name: str, path: str | Path) -> Adapter:
+        from headrace.model.adapter import read_adapter
+
+        return read_adapter(path, name, self.spec)
 
     def stats(self) -> dict[str, int | float]:
         """Counters as of the last step; pages of idle handles count as used, cached ones do not."""
@@ -193,11 +231,22 @@ class Engine(Surface):
         return answer
 
     def _create(self, handle: SequenceHandle, label: Label, pin: bool) -> None:
-        tokens = list(handle._tokens)
-        handle._failure = self._post(lambda core: _open(core, handle.id, tokens, label, self._variant, pin))
+        tokens, adapter, scale = list(handle._tokens), handle.adapter, handle.adapter_scale
+
+        def start(core: Core) -> None:
+            core.open(handle.id, tokens, label, self._variant_of(adapter, scale), pin, adapter, scale)
+
+        handle._failure = self._post(start)
         if pin:
             handle._failure.result()
             handle._failure = None
+
+    def _variant_of(self, adapter: str | None, scale: float) -> str:
+        """What computes a page, for its key. Raises InvalidRequest for an adapter that was removed meanwhile."""
+        if adapter is None:
+            return self._variant
+        self._check_adapter(adapter, scale)
+        return f"{self._variant}|{self._digests[adapter]} * {scale!r}"
 
     def _branch(self, parent: SequenceHandle, kid: SequenceHandle) -> None:
         def start(core: Core) -> None:
@@ -268,10 +317,6 @@ class Engine(Surface):
         waiting = self._waiting()
         if waiting >= self.options.queue:
             raise Overloaded(f"{waiting} requests wait already; try again in a moment or raise --queue.")
-
-
-def _open(core: Core, id: int, tokens: list[int], label: Label, variant: str, pin: bool) -> None:
-    core.open(id, tokens, label, variant, pin)
 
 
 def _submit_hidden(core: Core, id: int, phase: Any, wanted: int, reads: tuple[int, ...], task: Task) -> None:

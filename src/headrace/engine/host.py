@@ -151,6 +151,14 @@ class Host:
         except BaseException as error:
             self._outbox.put("answer", (number, error))
 
+    def adapt(self, number: int, verb: str, *arguments: Any) -> None:
+        """add_adapter, remove_adapter; answers with what they may have changed."""
+        try:
+            getattr(self.engine, verb)(*arguments)
+            self._outbox.put("answer", (number, adapting_facts(self.engine)))
+        except BaseException as error:
+            self._outbox.put("answer", (number, error))
+
     def _answer(self, number: int, start: Any) -> None:
         try:
             answer: Answer[Any] = start()
@@ -165,6 +173,11 @@ class Host:
             self._outbox.put("answer", (number, future.result() if error is None else error))
 
         answer._future.add_done_callback(settled)
+
+
+def adapting_facts(engine: Engine) -> dict[str, Any]:
+    """What the other side knows and an adapter changes."""
+    return {"adapters": engine.adapters, "guarantees": engine.guarantees, "ledger": engine.ledger}
 
 
 def _end_of(extension: Extension) -> Step | Exception | None:
@@ -187,12 +200,10 @@ def main(pipe: Connection, model: str | Path, options: EngineOptions) -> None:
     host = Host(engine, outbox)
     facts = {
         "spec": engine.spec,
-        "guarantees": engine.guarantees,
-        "ledger": engine.ledger,
         "context": engine.context,
         "model_name": engine.model_name,
         "stats": engine.stats(),
-    }
+    } | adapting_facts(engine)
     outbox.put("ready", facts)
     while True:
         try:

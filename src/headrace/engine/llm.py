@@ -57,9 +57,12 @@ class LLM:
         stop: Stop | None = None,
         n: int = 1,
         seed: int | None = None,
+        adapter: str | None = None,
+        adapter_scale: float = 1.0,
     ) -> list[Completion]:
         """Completes one prompt (text, token ids) or several texts; all run in one batch."""
-        return self._complete([prompts] if _is_one(prompts) else list(prompts), sampling, stop, n, seed)  # type: ignore[arg-type, list-item]
+        how = {"seed": seed, "adapter": adapter, "adapter_scale": adapter_scale}
+        return self._complete([prompts] if _is_one(prompts) else list(prompts), sampling, stop, n, how)  # type: ignore[arg-type, list-item]
 
     def chat(
         self,
@@ -68,19 +71,28 @@ class LLM:
         stop: Stop | None = None,
         n: int = 1,
         seed: int | None = None,
+        adapter: str | None = None,
+        adapter_scale: float = 1.0,
     ) -> Completion:
         """The assistant's next turn, through the model's chat template."""
         if isinstance(messages, str):
             raise InvalidRequest(
                 'chat takes messages; give [{"role": "user", "content": …}] or use generate.', "messages"
             )
-        return self._complete([messages], sampling, stop, n, seed)[0]
+        how = {"seed": seed, "adapter": adapter, "adapter_scale": adapter_scale}
+        return self._complete([messages], sampling, stop, n, how)[0]
 
     def stream(
-        self, prompt: Prompt, sampling: Sampling | None = None, stop: Stop | None = None, seed: int | None = None
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        stop: Stop | None = None,
+        seed: int | None = None,
+        adapter: str | None = None,
+        adapter_scale: float = 1.0,
     ) -> Iterator[Token]:
         """Tokens of one completion as they come."""
-        with self.engine.open_now(prompt, seed=seed) as sequence:
+        with self.engine.open_now(prompt, seed=seed, adapter=adapter, adapter_scale=adapter_scale) as sequence:
             yield from sequence.extend(stop, sampling)
 
     def embed(self, texts: Sequence[Prompt]) -> np.ndarray:
@@ -94,14 +106,15 @@ class LLM:
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def _complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling | None, stop: Stop | None, n: int, seed: int | None
+        self, prompts: Sequence[Prompt], sampling: Sampling | None, stop: Stop | None, n: int, how: dict[str, Any]
     ) -> list[Completion]:
+        """`how`: what every prompt is opened with."""
         if n < 1:
             raise InvalidRequest(f"n is {n}; ask for at least one completion.", "n")
         done: list[Completion] = []
         for some in _windows(prompts, self.engine.options.queue // n):
             with ExitStack() as opened:
-                roots = [opened.enter_context(self.engine.open_now(prompt, seed=seed)) for prompt in some]
+                roots = [opened.enter_context(self.engine.open_now(prompt, **how)) for prompt in some]
                 branches = [[root] if n == 1 else [opened.enter_context(k) for k in root.fork(n)] for root in roots]
                 running = [[sequence.extend(stop, sampling) for sequence in branch] for branch in branches]
                 done += [

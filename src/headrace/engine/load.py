@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headrace.backends.advice import LEAST_PAGES
 from headrace.backends.select import choose_backend, make_executor, state_page_bytes
+from headrace.model.adapter import read_adapter
 from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
 from headrace.schedule.store import pages_for
@@ -35,9 +36,19 @@ def load_engine(
     ledger = Ledger(None if options.memory is None else options.memory * 2**20)
     loaded = load_model(path, ledger, options.context)
     ledger.charge("runtime", "runtime reserve", RUNTIME_RESERVE[choose_backend(options.backend)])
+    adapters = [read_adapter(folder, name, loaded.spec) for name, folder in options.adapter_folders.items()]
+    as_read = ledger.charge("weights", "adapters as read", sum(adapter.nbytes for adapter in adapters))
     limits = decide_limits(loaded.spec, options)
     executor = make_executor(loaded.spec, loaded.weights, limits, ledger, options)
-    return cls(executor, loaded.tokenizer, options, ledger, loaded.name)
+    engine = cls(executor, loaded.tokenizer, options, ledger, loaded.name)
+    try:
+        for adapter in adapters:
+            engine.add_adapter(adapter.name, adapter)
+    except BaseException:
+        engine.close()
+        raise
+    ledger.release(as_read)
+    return engine
 
 
 def decide_limits(spec: ModelSpec, options: EngineOptions) -> Limits:

@@ -26,6 +26,7 @@ from headrace.engine.surface import Surface
 from headrace.engine.tasks import Pool
 from headrace.model.catalogue import resolve
 from headrace.model.loading import load_model
+from headrace.spec.adapter import Adapter
 from headrace.spec.errors import EngineStopped, Overloaded
 from headrace.spec.labels import Label
 from headrace.spec.ledger import Ledger
@@ -52,6 +53,7 @@ class RemoteEngine(Surface):
         self._deliveries = Deliveries()
         self._failure: str | None = None
         self._closing = False
+        self._adapters: tuple[str, ...] = ()
         context = multiprocessing.get_context("spawn")
         self._pipe, far = context.Pipe()
         # This side counts what waits; the other must not refuse what was accepted here.
@@ -85,8 +87,12 @@ class RemoteEngine(Surface):
                 progress(*content)
 
     def _take_over(self, facts: dict[str, Any]) -> None:
-        self.spec, self.guarantees, self.ledger = facts["spec"], facts["guarantees"], facts["ledger"]
-        self.context, self.model_name, self._stats = facts["context"], facts["model_name"], facts["stats"]
+        self.spec, self.context = facts["spec"], facts["context"]
+        self.model_name, self._stats = facts["model_name"], facts["stats"]
+        self._take_over_adapters(facts)
+
+    def _take_over_adapters(self, facts: dict[str, Any]) -> None:
+        self._adapters, self.guarantees, self.ledger = facts["adapters"], facts["guarantees"], facts["ledger"]
 
     # -- for everyone ------------------------------------------------------------------------------
 
@@ -95,6 +101,17 @@ class RemoteEngine(Surface):
 
     def healthy(self) -> str | None:
         return self._failure
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        return self._adapters
+
+    def add_adapter(self, name: str, source: str | Path | Adapter) -> None:
+        self._check_new_adapter(name)
+        self._take_over_adapters(self._ask("adapt", "add_adapter", name, source).result())
+
+    def remove_adapter(self, name: str) -> None:
+        self._take_over_adapters(self._ask("adapt", "remove_adapter", name).result())
 
     def clear_cache(self) -> None:
         self._call("clear_cache").result()
@@ -115,7 +132,8 @@ class RemoteEngine(Surface):
     # -- verbs -------------------------------------------------------------------------------------
 
     def _create(self, handle: SequenceHandle, label: Label, pin: bool) -> None:
-        how = {"principal": label.principal, "sharing": label.sharing, "place": handle.place, "pin": pin}
+        how: dict[str, Any] = {"principal": label.principal, "sharing": label.sharing, "pin": pin}
+        how |= {"place": handle.place, "adapter": handle.adapter, "adapter_scale": handle.adapter_scale}
         opened = self._ask("open", handle.id, list(handle._tokens), how)
         handle._failure = opened._future
         if pin:

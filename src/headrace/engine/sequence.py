@@ -63,10 +63,13 @@ class SequenceHandle:
         place: Place,
         sampling: Sampling,
         tree: int | None = None,
+        adapter: str | None = None,
+        adapter_scale: float = 1.0,
     ) -> None:
         self.id = id
         self.seed = place.seed
         self.sampling = sampling
+        self.adapter, self.adapter_scale = adapter, adapter_scale
         self.prompt_tokens = prompt
         self.tree = id if tree is None else tree
         """Id of the sequence that this one was forked from first of all."""

@@ -6,6 +6,7 @@ import itertools
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from headrace.engine.answer import Answer, Extension, Step
 from headrace.engine.sampling import NoiseKey
 from headrace.engine.sequence import Mark, Place, SequenceHandle
 from headrace.engine.tasks import Pool
+from headrace.spec.adapter import MOST_STRENGTH, Adapter
 from headrace.spec.errors import ContextExceeded, InvalidRequest, UnsupportedModel, embeds_only
 from headrace.spec.events import EventLog
 from headrace.spec.executor import Guarantees
@@ -60,6 +62,7 @@ class Surface(ABC):
         principal: str = LOCAL,
         sharing: str | None = None,
         adapter: str | None = None,
+        adapter_scale: float = 1.0,
         seed: int | None = None,
         sampling: Sampling | None = None,
         pin: bool = False,
@@ -68,17 +71,18 @@ class Surface(ABC):
         """A new sequence: nothing runs until a verb needs it. `seed` None draws one (see `handle.seed`).
 
         `place`, of a handle that is gone, takes the seed's place: the sequence draws what that one would have.
+        `adapter`: one of `adapters`, which it and its forks are computed with; `adapter_scale` multiplies what
+        it adds, and 0 is the model without it.
 
         Raises InvalidRequest, ContextExceeded; UnsupportedModel for text without a tokenizer.
         """
-        if adapter is not None:
-            raise InvalidRequest(f"Adapter {adapter!r} is not loaded; leave adapter out.", "adapter")
+        adapted = self._check_adapter(adapter, adapter_scale)
         tokens = self.encode(prompt)
         if not tokens:
             raise InvalidRequest("The prompt is empty; give at least one token.", "prompt")
         self._check_length(len(tokens))
-        place = place or Place(secrets.randbits(63) if seed is None else seed)
-        handle = SequenceHandle(self, next(self._ids), tokens, len(tokens), place, sampling or Sampling())
+        how = (place or Place(secrets.randbits(63) if seed is None else seed), sampling or Sampling(), None, *adapted)
+        handle = SequenceHandle(self, next(self._ids), tokens, len(tokens), *how)
         self._create(handle, Label(principal, sharing), pin)
         return handle
 
@@ -104,6 +108,22 @@ class Surface(ABC):
         if items and isinstance(items[0], Mapping):
             return self._tokenizer().encode_chat(items)  # type: ignore[arg-type]
         return self._check_ids(items)  # type: ignore[arg-type]
+
+    @property
+    @abstractmethod
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the adapters that sequences can be opened with."""
+
+    @abstractmethod
+    def add_adapter(self, name: str, source: str | Path | Adapter) -> None:
+        """Loads a LoRA adapter between two steps: a folder as PEFT saves it, or the matrices themselves.
+
+        Raises InvalidRequest for a name that cannot be had, ModelFileError, UnsupportedModel, PlanRejected.
+        """
+
+    @abstractmethod
+    def remove_adapter(self, name: str) -> None:
+        """Frees an adapter. Raises InvalidRequest while sequences are open with it, or when it is not there."""
 
     @abstractmethod
     def stats(self) -> dict[str, int | float]:
@@ -161,6 +181,24 @@ class Surface(ABC):
 
     # -- checks ------------------------------------------------------------------------------------
 
+    def _check_adapter(self, adapter: str | None, scale: float) -> tuple[str | None, float]:
+        """What to open with: at a strength of 0 no adapter at all."""
+        if not abs(scale) <= MOST_STRENGTH:
+            most = f"give a number from -{MOST_STRENGTH} to {MOST_STRENGTH}"
+            raise InvalidRequest(f"adapter_scale is {scale}; {most}.", "adapter_scale")
+        if adapter is None and scale != 1:
+            raise InvalidRequest("adapter_scale is for an adapter; give adapter as well.", "adapter_scale")
+        if adapter is not None and adapter not in self.adapters:
+            loaded = f"use one of {', '.join(self.adapters)}" if self.adapters else "none is, so leave adapter out"
+            raise InvalidRequest(f"Adapter {adapter!r} is not loaded; {loaded}.", "adapter")
+        return (adapter, float(scale)) if scale else (None, 1.0)
+
+    def _check_new_adapter(self, name: str) -> None:
+        if not name or name != name.strip() or "=" in name:
+            raise InvalidRequest(f"{name!r} cannot name an adapter; choose a name without spaces around or '='.")
+        if name in self.adapters:
+            raise InvalidRequest(f"Adapter {name} is loaded already; remove it first, or choose another name.")
+
     def _check_length(self, length: int) -> None:
         if length > self.context:
             raise ContextExceeded(
@@ -208,7 +246,7 @@ class Surface(ABC):
         raise InvalidRequest(f"{what!r} cannot be read; ask for hidden:0 … hidden:{count - 1} or hidden:-1.", "what")
 
     def _fork(self, parent: SequenceHandle, tokens: list[int], path: tuple[int, ...]) -> SequenceHandle:
-        place = Place(parent.seed, path)
-        kid = SequenceHandle(self, next(self._ids), tokens, parent.prompt_tokens, place, parent.sampling, parent.tree)
+        how = (Place(parent.seed, path), parent.sampling, parent.tree, parent.adapter, parent.adapter_scale)
+        kid = SequenceHandle(self, next(self._ids), tokens, parent.prompt_tokens, *how)
         self._branch(parent, kid)
         return kid

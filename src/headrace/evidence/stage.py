@@ -12,6 +12,7 @@ from headrace.backends.select import make_executor
 from headrace.engine.engine import Engine
 from headrace.model.tensor import Tensor
 from headrace.model.tokenizer import Tokenizer
+from headrace.spec.adapter import Adapter
 from headrace.spec.batch import Batch
 from headrace.spec.claim import Size
 from headrace.spec.executor import Executor, Guarantees, Handle, Limits
@@ -36,6 +37,12 @@ class View:
 
     def submit(self, batch: Batch) -> Handle:
         return self.inner.submit(batch)
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        self.inner.add_adapter(adapter)
+
+    def remove_adapter(self, name: str) -> None:
+        self.inner.remove_adapter(name)
 
     def close(self) -> None:
         """The stage closes the executor that all views share."""

@@ -123,7 +123,7 @@ def _load_folder(path: Path, ledger: Ledger, context: int | None) -> LoadedModel
     where = f"{path.name}/config.json"
     _check_layers(settings.get("num_hidden_layers"), len(folder.tensors), where)
     spec = family.build(Config(settings, where, context=context))
-    tensors = {_unwrapped(name): tensor for name, tensor in folder.tensors.items()}
+    tensors = {unwrapped(name): tensor for name, tensor in folder.tensors.items()}
     weights = canonical(spec, family.hf, tensors, _ignored(_IGNORED_HF, spec, "lm_head.weight"), path.name)
     tokenizer = Tokenizer.from_folder(path, settings, folder.generation)
     for name, size in folder.files:
@@ -148,7 +148,7 @@ def _text_settings(folder: Folder) -> dict[str, Any]:
     return {"model_type": folder.config.get("model_type")} | shared | text
 
 
-def _unwrapped(name: str) -> str:
+def unwrapped(name: str) -> str:
     """A tensor's name without the classes around the decoder."""
     changed = True
     while changed:

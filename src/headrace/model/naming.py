@@ -141,17 +141,28 @@ def canonical(
     return weights
 
 
+def module_of(spec: ModelSpec, names: Names, weight: str) -> tuple[str, Callable[[Tensor], Tensor]]:
+    """Of a product's weight: the file's module, and what takes the weight's own outputs from the module's.
+
+    The second maps a tensor whose rows are the module's outputs, in the file's order, to the canonical ones.
+    """
+    source = Source({}, spec)
+    rule = _rule(weight, names, source)
+    assert not callable(rule), "a product's weight is one tensor, or a part of one"
+    first, *steps = (rule,) if isinstance(rule, str) else rule
+    assert isinstance(first, str)
+
+    def outputs(rows: Tensor) -> Tensor:
+        for step in steps:
+            assert callable(step)
+            rows = rows if step is conv1d else step(rows, source)
+        return rows
+
+    return source.name(first).removesuffix(".weight"), outputs
+
+
 def _find(name: str, names: Names, source: Source) -> Tensor:
-    found = _LAYER.search(name)
-    source.layer = int(found.group()) if found else 0
-    template = _LAYER.sub("N", name, count=1)
-    if template in names:
-        rule, source.suffix = names[template], ""
-    else:
-        stem, _, ending = template.rpartition(".")
-        if stem not in names:
-            raise KeyError(name)
-        rule, source.suffix = names[stem], f".{ending}"
+    rule = _rule(name, names, source)
     if callable(rule):
         return rule(source)
     first, *steps = (rule,) if isinstance(rule, str) else rule
@@ -161,6 +172,21 @@ def _find(name: str, names: Names, source: Source) -> Tensor:
         assert callable(step)
         tensor = step(tensor, source)
     return tensor
+
+
+def _rule(name: str, names: Names, source: Source) -> Rule:
+    """The rule of a canonical name, whose layer and ending `source` takes over. Raises KeyError."""
+    found = _LAYER.search(name)
+    source.layer = int(found.group()) if found else 0
+    template = _LAYER.sub("N", name, count=1)
+    if template in names:
+        source.suffix = ""
+        return names[template]
+    stem, _, ending = template.rpartition(".")
+    if stem not in names:
+        raise KeyError(name)
+    source.suffix = f".{ending}"
+    return names[stem]
 
 
 def _list(names: list[str]) -> str:

@@ -194,7 +194,7 @@ def _agreement(run: Run, best: Candidate) -> tuple[float, int]:
 
 
 def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) -> dict[str, Any]:
-    budget, cost = order.budget, TokenCost.of(engine.spec)
+    budget, cost, adapter = order.budget, TokenCost.of(engine.spec), order.principal.get("adapter")
     return {
         "format": FORMAT,
         "strategy": str(plan),
@@ -209,6 +209,7 @@ def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) ->
         "scorer": order.scorer.name if order.scorer else None,
         "model": engine.model_name,
         "profile": engine.guarantees.profile,
+        "adapter": [adapter, order.principal.get("adapter_scale", 1.0)] if adapter else None,
         "temperature": order.sampling.temperature,
         "context": engine.context,
         "cost": [cost.fixed, cost.context],

@@ -50,9 +50,18 @@ class Core:
 
     # -- sequences ---------------------------------------------------------------------------------
 
-    def open(self, id: int, tokens: list[int], label: Label, variant: str, pinned: bool = False) -> SequenceState:
+    def open(
+        self,
+        id: int,
+        tokens: list[int],
+        label: Label,
+        variant: str,
+        pinned: bool = False,
+        adapter: str | None = None,
+        adapter_scale: float = 1.0,
+    ) -> SequenceState:
         """Raises PagesExhausted when a pin would leave too few pages: half, or what work under way needs."""
-        sequence = SequenceState(id, tokens, label, variant, pinned)
+        sequence = SequenceState(id, tokens, label, variant, pinned, adapter=adapter, adapter_scale=adapter_scale)
         self._check_pins(sequence, len(tokens))
         return self._add(sequence)
 

@@ -139,6 +139,8 @@ class Scheduler:
             (tuple(sequence.pages[: pages_for(start + count)]),) * state.groups,
             wanted,
             work.reads,
+            sequence.adapter,
+            sequence.adapter_scale,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.schedule.store import StateStore, page_key, pages_for, root_key
@@ -16,7 +16,8 @@ class SequenceState:
     """Owned tokens, and the pages that hold the state of the first `computed` of them.
 
     Pages can be taken away from an idle or preempted sequence at any time; then `computed` is 0 and
-    the next work recomputes them.
+    the next work recomputes them. `variant` names the model variant that computes them, `adapter` and
+    its strength included.
     """
 
     id: int
@@ -29,6 +30,8 @@ class SequenceState:
     keys: list[bytes] = field(default_factory=list)
     tree: int | None = None
     """Id of the sequence it was forked from first of all, itself where it was not forked."""
+    adapter: str | None = None
+    adapter_scale: float = 1.0
 
     def __post_init__(self) -> None:
         self.tree = self.id if self.tree is None else self.tree
@@ -44,8 +47,8 @@ class SequenceState:
     def fork(self, new_id: int, store: StateStore) -> SequenceState:
         """A sequence with the same tokens that shares every page, the last partly filled one too."""
         store.share(self.pages)
-        kept = (self.computed, list(self.pages), list(self.keys), self.tree)
-        return SequenceState(new_id, list(self.tokens), self.label, self.variant, False, *kept)
+        tokens, pages, keys = list(self.tokens), list(self.pages), list(self.keys)
+        return replace(self, id=new_id, tokens=tokens, pinned=False, pages=pages, keys=keys)
 
     def truncate(self, length: int, store: StateStore) -> None:
         """Forgets the tokens from `length` on and the pages beyond."""

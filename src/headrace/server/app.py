@@ -88,7 +88,12 @@ async def _model(context: Context) -> ASGIApp:
 
 
 def _cards(service: Service) -> list[ModelCard]:
-    return [ModelCard(name, service.created, engine.context) for name, engine in service.models().items()]
+    own = service.own_models()
+    parents = {engine: name for name, engine in own.items()}
+    return [
+        ModelCard(name, service.created, engine.context, parent=msgspec.UNSET if name in own else parents[engine])
+        for name, engine in service.models().items()
+    ]
 
 
 async def _health(context: Context) -> ASGIApp:

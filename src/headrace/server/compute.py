@@ -211,7 +211,7 @@ def _task_and_order(request: ChatRequest, call: Call, messages: list[dict[str, s
         scorer_named(compute.scorer) if compute.scorer else None,
         compute.seed if compute.seed is not None else request.seed,
         call.sampling,
-        principal={"principal": call.principal},
+        principal={"principal": call.principal, "adapter": call.adapter, "adapter_scale": call.adapter_scale},
     )
     order.plan(task)
     return task, order

@@ -37,7 +37,8 @@ async def embeddings(context: Context) -> ASGIApp:
     if len(prompts) > MOST_INPUTS:
         raise refused(f"`input` has {len(prompts)} entries, more than {MOST_INPUTS}; send fewer.", "input")
     context.log_user(request.user)
-    call = Call(prompts, Sampling(), Stop(), principal=context.principal)
+    adapter, scale = context.service.adapter_of(engine, request)
+    call = Call(prompts, Sampling(), Stop(), principal=context.principal, adapter=adapter, adapter_scale=scale)
     vectors, tokens = await _read_all(engine, call)
     promised = engine.guarantees
     extras = Extras(
@@ -45,6 +46,8 @@ async def embeddings(context: Context) -> ASGIApp:
         promised.profile,
         promised.bit_exact,
         pooling=POOLING,
+        adapter=adapter or msgspec.UNSET,
+        adapter_scale=scale if adapter else msgspec.UNSET,
         ignored=ignored(request) or msgspec.UNSET,
     )
     body = await asyncio.to_thread(_encode, vectors, tokens, request.encoding_format, model, extras)

@@ -29,6 +29,8 @@ class Call:
     n: int = 1
     seed: int | None = None
     principal: str = "local"
+    adapter: str | None = None
+    adapter_scale: float = 1.0
     prompt_logprobs: int | None = None
 
 
@@ -202,7 +204,9 @@ class Generation:
 
 async def open_sequence(engine: Surface, prompt: Prompt, call: Call, seed: int | None) -> SequenceHandle:
     """engine.open, but a cancellation while it works drops the handle as soon as it exists."""
-    opening = asyncio.ensure_future(engine.open(prompt, principal=call.principal, seed=seed, sampling=call.sampling))
+    how = {"adapter": call.adapter, "adapter_scale": call.adapter_scale}
+    opened = engine.open(prompt, principal=call.principal, seed=seed, sampling=call.sampling, **how)
+    opening = asyncio.ensure_future(opened)
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:

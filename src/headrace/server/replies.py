@@ -41,6 +41,8 @@ class Extras(Struct, omit_defaults=True):
     sampling: EffectiveSampling | UnsetType = UNSET
     seed: int | UnsetType = UNSET
     cached_tokens: int | UnsetType = UNSET
+    adapter: str | UnsetType = UNSET
+    adapter_scale: float | UnsetType = UNSET
     pooling: str | UnsetType = UNSET
     ignored: list[str] | UnsetType = UNSET
 
@@ -199,13 +201,14 @@ class EmbeddingReply(Struct):
 
 
 class ModelCard(Struct):
-    """`max_model_len`: longest sequence in tokens."""
+    """`max_model_len`: longest sequence in tokens. `parent`: the model whose adapter it is."""
 
     id: str
     created: int
     max_model_len: int
     object: Literal["model"] = "model"
     owned_by: str = "headrace"
+    parent: str | UnsetType = UNSET
 
 
 class ModelList(Struct):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from headrace.server.errors import refused
 from headrace.server.generation import Call, Prompt
 from headrace.server.replies import EffectiveSampling, Extras
@@ -34,6 +36,7 @@ def call_of(
         raise refused(f"{len(prompts)} prompts times n = {n} is more than {limit} choices; ask for fewer.", "n")
     if request.stream_options is not None and not request.stream:
         raise refused("`stream_options` needs `stream: true`; leave it out or stream.", "stream_options")
+    adapter, scale = context.service.adapter_of(engine, request)
     context.log_user(request.user)
     return Call(
         prompts=prompts,
@@ -42,6 +45,8 @@ def call_of(
         n=n,
         seed=request.seed,
         principal=context.principal,
+        adapter=adapter,
+        adapter_scale=scale,
         prompt_logprobs=prompt_logprobs,
     )
 
@@ -51,7 +56,14 @@ def extras_of(engine: Surface, request: GenerationRequest, call: Call, seed: int
     sampling = EffectiveSampling(**{name: getattr(drawn, name) for name in EffectiveSampling.__struct_fields__})
     promised = engine.guarantees
     return Extras(
-        promised.backend, promised.profile, promised.bit_exact, sampling=sampling, seed=seed, ignored=ignored(request)
+        promised.backend,
+        promised.profile,
+        promised.bit_exact,
+        sampling=sampling,
+        seed=seed,
+        adapter=call.adapter or UNSET,
+        adapter_scale=call.adapter_scale if call.adapter else UNSET,
+        ignored=ignored(request),
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from headrace.server.errors import ApiError, refused
+from headrace.spec.adapter import MOST_STRENGTH
 from headrace.spec.sampling import MAX_TOP_LOGPROBS
 
 BIG_BODY = 32 * 1024
@@ -23,6 +24,7 @@ Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Alternatives = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Strength = Annotated[float, Meta(ge=-MOST_STRENGTH, le=MOST_STRENGTH)]
 StopText = Annotated[str, Meta(min_length=1)]
 StopTexts = Annotated[list[StopText], Meta(max_length=4)]
 StopIds = Annotated[list[TokenId], Meta(max_length=64)]
@@ -72,6 +74,8 @@ class GenerationRequest(Unaffecting, forbid_unknown_fields=True, kw_only=True):
     """What chat and text completions share. `seed` None: one is drawn and echoed."""
 
     model: str | None = None
+    adapter: str | None = None
+    adapter_scale: Strength | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Positive | None = None
@@ -156,6 +160,8 @@ class EmbeddingRequest(Unaffecting, forbid_unknown_fields=True, kw_only=True):
 
     input: Text | Annotated[list[str | TokenId | Annotated[list[TokenId], Meta(min_length=1)]], Meta(min_length=1)]
     model: str | None = None
+    adapter: str | None = None
+    adapter_scale: Strength | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Any = None
 

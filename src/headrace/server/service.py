@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.server.config import ServerConfig
-from headrace.server.errors import ApiError, ClientGone, draining, error_response, to_api_error
+from headrace.server.errors import ApiError, ClientGone, draining, error_response, refused, to_api_error
 from headrace.server.keys import KeyRing
 from headrace.server.lifecycle import Job, Lifecycle
 from headrace.server.logprobs import TokenNames
 from headrace.server.metrics import Metrics
-from headrace.server.schema import decode
+from headrace.server.schema import EmbeddingRequest, GenerationRequest, decode
 from headrace.spec.errors import HeadraceError, Overloaded
 
 if TYPE_CHECKING:
@@ -59,11 +59,31 @@ class Service:
         return self._names[engine]
 
     def models(self) -> dict[str, Surface]:
-        """Served name -> engine."""
+        """Served name -> engine; behind the models their adapters, which can be asked for like models."""
+        served = self.own_models()
+        for engine in list(served.values()):
+            served |= {name: engine for name in engine.adapters if name not in served}
+        return served
+
+    def own_models(self) -> dict[str, Surface]:
         served = {self.name: self.engine}
         if self.embedder is not self.engine:
             served[self.embedder.model_name] = self.embedder
         return served
+
+    def adapter_of(self, engine: Surface, request: GenerationRequest | EmbeddingRequest) -> tuple[str | None, float]:
+        """The adapter that a request means by `adapter` or by `model`, and its strength; raises ApiError 400."""
+        model, adapter, scale = request.model, request.adapter, request.adapter_scale
+        named = model if model in engine.adapters and model not in self.own_models() else None
+        if named is not None and adapter not in (None, named):
+            raise refused(f"`model` is the adapter {named} and `adapter` is {adapter}; send one of them.", "adapter")
+        adapter = named if adapter is None else adapter
+        if adapter is not None and adapter not in engine.adapters:
+            loaded = f"use one of {', '.join(engine.adapters)}" if engine.adapters else "none is, so leave it out"
+            raise refused(f"The adapter `{adapter}` is not loaded; {loaded}.", "adapter")
+        if adapter is None and scale is not None:
+            raise refused("`adapter_scale` is for an adapter; send `adapter` as well.", "adapter_scale")
+        return adapter, 1.0 if scale is None else scale
 
     def named(self, model: str | None, default: Surface) -> tuple[str, Surface]:
         """The served name and engine that a request means; raises ApiError 404."""

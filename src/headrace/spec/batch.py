@@ -15,6 +15,7 @@ class Row:
     `pages[g]` is the page table of state group g; it covers every position up to the span's end.
     `logits_from`: logits are wanted for the span's tokens from this offset on (None: for none).
     `reads`: indices of hidden states wanted for every token of the span.
+    `adapter`: name of one that the executor has, at the strength `adapter_scale`; at 0 it adds nothing.
     """
 
     sequence: int
@@ -24,6 +25,8 @@ class Row:
     pages: tuple[tuple[int, ...], ...]
     logits_from: int | None = None
     reads: tuple[int, ...] = ()
+    adapter: str | None = None
+    adapter_scale: float = 1.0
 
     @property
     def logit_count(self) -> int:

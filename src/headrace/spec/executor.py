@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from headrace.spec.adapter import Adapter
 from headrace.spec.batch import Batch
 from headrace.spec.model import ModelSpec
 from headrace.spec.program import Operation
@@ -75,6 +76,17 @@ class Executor(Protocol):
     guarantees: Guarantees
 
     def submit(self, batch: Batch) -> Handle: ...
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        """Takes a copy that later batches may name; a row without one is computed as if there were none.
+
+        Raises ModelFileError for one that does not fit the model, PlanRejected when the ledger has no room.
+        """
+        ...
+
+    def remove_adapter(self, name: str) -> None:
+        """Frees it; no later batch may name it."""
+        ...
 
     def close(self) -> None:
         """Frees weights and arenas; a second call does nothing."""

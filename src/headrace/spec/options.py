@@ -34,6 +34,7 @@ class EngineOptions:
     )
     dtype: Literal["fp32", "bf16"] = _option("fp32", "Reference: its arithmetic.")
     threads: int | None = _option(None, "Compute threads (default: physical cores).")
+    adapter: tuple[str, ...] = _option((), "LoRA adapter as NAME=FOLDER, in PEFT's format; may be repeated.")
     prefix_cache: bool = _option(True, "Reuse pages of equal prefixes within a sharing domain.")
 
     def __post_init__(self) -> None:
@@ -43,6 +44,19 @@ class EngineOptions:
                 raise InvalidRequest(f"--{name.replace('_', '-')} is {value}; give at least 1.", name)
         if self.threads is not None and self.threads > MOST_THREADS:
             raise InvalidRequest(f"--threads is {self.threads}; give at most {MOST_THREADS}.", "threads")
+        if len(self.adapter_folders) < len(self.adapter):
+            raise InvalidRequest("--adapter names an adapter twice; give each a name of its own.", "adapter")
+
+    @property
+    def adapter_folders(self) -> dict[str, str]:
+        """Name -> folder of each adapter. Raises InvalidRequest for one that is not NAME=FOLDER."""
+        folders: dict[str, str] = {}
+        for text in self.adapter:
+            name, equals, folder = text.partition("=")
+            if not (name and equals and folder):
+                raise InvalidRequest(f"--adapter is {text!r}; give NAME=FOLDER.", "adapter")
+            folders[name] = folder
+        return folders
 
 
 MOST_THREADS = 256

@@ -12,10 +12,12 @@ import numpy as np
 from headrace.backends.advice import nearest_plan
 from headrace.backends.check import check
 from headrace.backends.native import _kernels
+from headrace.backends.native.adapters import Adapters
 from headrace.backends.native.arena import Arena
 from headrace.backends.native.cache import NativeWeights, WeightPlan
 from headrace.backends.native.program import Builder, buffer_widths
 from headrace.backends.rotary import distinct_ropes, table_bytes
+from headrace.spec.adapter import Adapter
 from headrace.spec.batch import Batch, PageCopy
 from headrace.spec.errors import EngineStopped
 from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore
@@ -101,6 +103,7 @@ class NativeExecutor:
         model.prepare(self._logits)
         self._ends, self._kinds = tuple(builder.ends), (*builder.kinds, "waking threads")
         self._x = list(widths).index("x")
+        self._adapters = Adapters(model, self.spec, builder.products(), self._ledger)
         self._model: _kernels.Model | None = model
         self._arena.back()
 
@@ -135,10 +138,8 @@ class NativeExecutor:
 
     def submit(self, batch: Batch) -> StepResult:
         """Runs the step at once; raises InvalidRequest for a batch outside the limits."""
-        model = self._model
-        if model is None:
-            raise EngineStopped("The backend was closed; load the model again.")
-        check(batch, self.spec, self.limits)
+        model = self._running()
+        check(batch, self.spec, self.limits, self._adapters)
         self._copy(batch.copies)
         tokens: list[int] = []
         kept: list[int] = []
@@ -149,10 +150,24 @@ class NativeExecutor:
             rows.append((len(row.tokens), row.start))
             tokens += row.tokens
         pages = [[row.pages[group] for row in batch.rows] for group in range(len(self.limits.pages))]
-        model.begin(tokens, rows, kept, pages)
+        model.begin(tokens, rows, kept, pages, self._adapters.of(batch))
         hidden = self._run(model, batch) if tokens else {}
         self._arena.used()
         return StepResult(self._logits[: len(kept)], hidden)
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        """Raises ModelFileError, InvalidRequest for a name that is taken, PlanRejected where there is no room."""
+        self._running()
+        self._adapters.add(adapter)
+
+    def remove_adapter(self, name: str) -> None:
+        self._running()
+        self._adapters.remove(name)
+
+    def _running(self) -> _kernels.Model:
+        if self._model is None:
+            raise EngineStopped("The backend was closed; load the model again.")
+        return self._model
 
     def choose(self, logits: np.ndarray, sampling: Sampling, key: tuple[int, int], position: int) -> int:
         """A spec.Chooser: the draw that headrace.engine.sampling.choose_token makes."""
@@ -198,6 +213,7 @@ class NativeExecutor:
         """Frees weights and arenas; a second call does nothing."""
         if getattr(self, "_model", None) is not None:
             self._store.release(self._program.operations)
+            self._adapters.release()
         self._model = None
         self._state = []
         if (arena := self.__dict__.pop("_arena", None)) is not None:

@@ -82,6 +82,10 @@ class Builder:
             for table, values in zip(tables, rope_table(rope, self._positions), strict=True):
                 table[:] = values
 
+    def products(self) -> dict[str, int]:
+        """The native number of each product's weight."""
+        return {op.weight: self._weight(op.weight)[0] for op in self._program.operations if isinstance(op, Matmul)}
+
     def _add(self, ops: Sequence[Operation], at: int) -> int:
         """Adds one native operation; returns how many of the program's it does."""
         op = ops[at]

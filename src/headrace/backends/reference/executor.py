@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import torch
 
 from headrace.backends.advice import nearest_plan
+from headrace.backends.check import check_new_adapter
+from headrace.backends.reference.adapters import LoadedAdapter, adapter_bytes
 from headrace.backends.reference.attention import PagedAttention, arena_floats
 from headrace.backends.reference.interpreter import Interpreter
 from headrace.backends.reference.pages import Pages, state_bytes
 from headrace.backends.reference.rotary import RotaryTables
 from headrace.backends.reference.step import padded_count, prepare
-from headrace.backends.reference.verify import rows_independent
+from headrace.backends.reference.verify import products_independent, rows_independent
 from headrace.backends.reference.weights import DTYPES, WeightPlan, plan_weights
 from headrace.backends.rotary import distinct_ropes, table_bytes
+from headrace.spec.adapter import Adapter
 from headrace.spec.batch import Batch
 from headrace.spec.errors import EngineStopped, InvalidRequest
 from headrace.spec.executor import Guarantees, Limits, StepResult, WeightStore
@@ -51,6 +55,7 @@ class ReferenceExecutor:
         self._ledger, self._store, self._threads = ledger, weights, threads or torch.get_num_threads()
         self._thread: int | None = None
         self._held: list[Reservation] = []
+        self._adapters: dict[str, Reservation] = {}
         self._program = compile_program(spec)
         try:
             self._load(weights, DTYPES[dtype])
@@ -95,13 +100,37 @@ class ReferenceExecutor:
 
     def submit(self, batch: Batch) -> StepResult:
         """Runs the step at once; raises InvalidRequest for a batch outside the limits."""
-        if self._interpreter is None:
-            raise EngineStopped("The backend was closed; load the model again.")
+        interpreter = self._running()
         self._use_threads()
         with torch.inference_mode():
-            step = prepare(batch, self.spec, self.limits, self.row_tile)
+            step = prepare(batch, self.spec, self.limits, self.row_tile, interpreter.adapters)
             self._pages.copy(batch.copies)
-            return self._interpreter.run(step)
+            return interpreter.run(step)
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        """Raises ModelFileError, InvalidRequest for a name that is taken, PlanRejected where there is no room.
+
+        Where a row's bits depend on its company in one of the adapter's products, `guarantees` say so from now on.
+        """
+        interpreter = self._running()
+        check_new_adapter(adapter, self.spec, interpreter.adapters)
+        what, nearest = f"adapter {adapter.name}", "raise --memory, or remove an adapter"
+        self._adapters[adapter.name] = self._ledger.reserve("weights", what, adapter_bytes(adapter), lambda _: nearest)
+        self._use_threads()
+        with torch.inference_mode():
+            loaded = LoadedAdapter.of(adapter, self.row_tile)
+            exact = products_independent(loaded.matrices(), self.row_tile)
+        interpreter.adapters[adapter.name] = loaded
+        self.guarantees = replace(self.guarantees, bit_exact=self.guarantees.bit_exact and exact)
+
+    def remove_adapter(self, name: str) -> None:
+        del self._running().adapters[name]
+        self._ledger.release(self._adapters.pop(name))
+
+    def _running(self) -> Interpreter:
+        if self._interpreter is None:
+            raise EngineStopped("The backend was closed; load the model again.")
+        return self._interpreter
 
     def close(self) -> None:
         """Frees weights and arenas; a second call does nothing."""
@@ -109,6 +138,8 @@ class ReferenceExecutor:
             self._store.release(self._program.operations)
         self._interpreter = None
         self.__dict__.pop("_pages", None)
+        self._held += self._adapters.values()
+        self._adapters = {}
         while self._held:
             self._ledger.release(self._held.pop())
 

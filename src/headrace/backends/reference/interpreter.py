@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from headrace.backends.reference.adapters import LoadedAdapter
 from headrace.backends.reference.attention import Group, PagedAttention
 from headrace.backends.reference.operations import Frame, experts, run_operation
 from headrace.backends.reference.rotary import RotaryTables
@@ -40,6 +41,7 @@ class Interpreter:
     ) -> None:
         self.program, self.weights, self.tables = program, weights, tables
         self.attention, self.logits, self.row_tile = attention, logits, row_tile
+        self.adapters: dict[str, LoadedAdapter] = {}
         self._spans = _spans(program.operations)
 
     def run(self, step: Step) -> StepResult:
@@ -49,7 +51,7 @@ class Interpreter:
         watched = {self.program.hidden_after[state]: state for state in reads}
         seen: dict[int, list[Tensor]] = {}
         plans: Plans = {}
-        frames = self._tiles(step.tokens_t, step.positions_t)
+        frames = self._adapted(self._tiles(step.tokens_t, step.positions_t), step)
         for start, stop in self._spans:
             first = self.program.operations[start]
             if isinstance(first, Keep):
@@ -68,6 +70,16 @@ class Interpreter:
     def _tiles(self, tokens_t: Tensor, positions_t: Tensor) -> list[Frame]:
         size = self.row_tile or len(tokens_t) or 1
         return [Frame(t, p) for t, p in zip(tokens_t.split(size), positions_t.split(size), strict=True) if len(t)]
+
+    def _adapted(self, frames: list[Frame], step: Step) -> list[Frame]:
+        """Tells each tile of the adapters that its rows have."""
+        at = 0
+        for frame in frames if step.strengths else ():
+            end = at + len(frame.tokens_t)
+            parts = ((self.adapters[name], strength[at:end]) for name, strength in step.strengths.items())
+            frame.adapters = tuple((adapter, strength) for adapter, strength in parts if strength.any())
+            at = end
+        return frames
 
     def _run_span(
         self, start: int, stop: int, frames: list[Frame], number: int, watched: dict[int, int], seen: dict

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from headrace.backends.reference.adapters import AdaptedRows, adapted
 from headrace.backends.reference.rotary import RotaryTables
-from headrace.backends.reference.weights import Matrix, Weights, matrix
+from headrace.backends.reference.weights import Weights, linear, matrix
 from headrace.spec.model import Rope
 from headrace.spec.program import Activate, Add, Embed, Expert, Head, Matmul, Normalize, Operation, Rotate, Route
 
@@ -37,6 +38,7 @@ class Frame:
     tokens_t: Tensor
     positions_t: Tensor
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    adapters: tuple[AdaptedRows, ...] = ()
     _rotations: dict[Rope, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def rotation(self, rope: Rope, tables: RotaryTables) -> tuple[Tensor, Tensor]:
@@ -84,11 +86,6 @@ def normalize(op: Normalize, x: Tensor, weights: Weights) -> Tensor:
     else:
         y = F.layer_norm(x_part, (x_part.shape[-1],), gain.float(), bias, op.norm.eps)
     return y.view(shape).to(x.dtype)
-
-
-def linear(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
-    y = x @ weight.t() if isinstance(weight, Tensor) else weight(x)
-    return y if bias is None else y + bias
 
 
 def rotate(x: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
@@ -169,7 +166,9 @@ def _normalize(op: Normalize, frame: Frame, weights: Weights, _: RotaryTables) -
 
 def _matmul(op: Matmul, frame: Frame, weights: Weights, _: RotaryTables) -> tuple[str, Tensor]:
     bias = None if op.bias is None else weights[op.bias]
-    return op.out, linear(frame.buffers[op.x], matrix(weights, op.weight), bias)
+    x = frame.buffers[op.x]
+    y = linear(x, matrix(weights, op.weight), bias)
+    return op.out, adapted(frame.adapters, op.weight, x, y) if frame.adapters else y
 
 
 def _rotate(op: Rotate, frame: Frame, _: Weights, tables: RotaryTables) -> tuple[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headrace.backends.check import check
+from headrace.backends.reference.adapters import strengths
 from headrace.backends.reference.pages import Place
 from headrace.spec.batch import Batch
 from headrace.spec.executor import Limits
@@ -17,7 +19,10 @@ from headrace.spec.model import PAGE_TOKENS, ModelSpec
 
 @dataclass(slots=True)
 class Step:
-    """`tokens_t`, `positions_t` [padded tokens]; `places[g]` and `kept` speak of the real ones."""
+    """`tokens_t`, `positions_t` [padded tokens]; `places[g]` and `kept` speak of the real ones.
+
+    `strengths`: adapter -> [padded tokens, 1], 0 where a token's row does not have it.
+    """
 
     batch: Batch
     count: int
@@ -26,6 +31,7 @@ class Step:
     places: tuple[Place, ...]
     kept: Tensor
     starts: tuple[int, ...]
+    strengths: dict[str, Tensor]
 
     def reads(self) -> dict[int, list[int]]:
         """Hidden state -> indices of the rows that ask for it."""
@@ -40,9 +46,9 @@ def padded_count(tokens: int, row_tile: int | None) -> int:
     return tokens if row_tile is None else -(-tokens // row_tile) * row_tile
 
 
-def prepare(batch: Batch, spec: ModelSpec, limits: Limits, row_tile: int | None) -> Step:
+def prepare(batch: Batch, spec: ModelSpec, limits: Limits, row_tile: int | None, adapters: Container[str] = ()) -> Step:
     """Raises InvalidRequest for a batch that breaks the limits or names what does not exist."""
-    check(batch, spec, limits)
+    check(batch, spec, limits, adapters)
     count = batch.token_count
     tokens, positions = np.zeros((2, padded_count(count, row_tile)), dtype=np.int64)
     starts, kept, at = [], [], 0
@@ -64,6 +70,7 @@ def prepare(batch: Batch, spec: ModelSpec, limits: Limits, row_tile: int | None)
         places,
         torch.from_numpy(kept_rows),
         tuple(starts),
+        strengths(batch, len(tokens)),
     )
 
 

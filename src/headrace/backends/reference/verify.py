@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from headrace.backends.reference.attention import QUERY_TILE
-from headrace.backends.reference.operations import activation, linear, normalize
-from headrace.backends.reference.weights import Matrix, Weights, matrix
+from headrace.backends.reference.operations import activation, normalize
+from headrace.backends.reference.weights import Matrix, Weights, linear, matrix
 from headrace.spec.model import PAGE_TOKENS, Attention
 from headrace.spec.program import Activate, Expert, Head, Matmul, Normalize, Operation, Program, Route
 
@@ -23,22 +23,25 @@ def rows_independent(program: Program, weights: Weights, row_tile: int | None) -
     With `row_tile` None row counts vary, so different counts are compared instead.
     """
     generator = torch.Generator().manual_seed(0)
-    products = all(_product_independent(w, row_tile, generator) for w in _distinct_weights(program, weights))
+    products = products_independent(_matrices(program, weights), row_tile)
     mapped = all(_slots_equal(f, width, dtype, row_tile, generator) for f, width, dtype in _maps(program, weights))
     attentions = {layer.attention for layer in program.spec.layers}
     return products and mapped and all(_attention_independent(att, generator) for att in attentions)
 
 
-def _distinct_weights(program: Program, weights: Weights) -> Iterator[Matrix]:
-    seen = set()
+def products_independent(matrices: Iterable[Matrix], row_tile: int | None) -> bool:
+    """True where a product of each distinct shape gave equal bits in every slot and company tried."""
+    generator = torch.Generator().manual_seed(0)
+    by_shape = {tuple(weight.shape): weight for weight in matrices}
+    return all(_product_independent(weight, row_tile, generator) for weight in by_shape.values())
+
+
+def _matrices(program: Program, weights: Weights) -> Iterator[Matrix]:
     for op in program.operations:
-        for weight in _matrices(op, weights):
-            if weight.shape not in seen:
-                seen.add(weight.shape)
-                yield weight
+        yield from _operands(op, weights)
 
 
-def _matrices(op: Operation, weights: Weights) -> Iterable[Matrix]:
+def _operands(op: Operation, weights: Weights) -> Iterable[Matrix]:
     if isinstance(op, Matmul | Head | Route):
         return (weights[op.weight],) if isinstance(op, Route) else (matrix(weights, op.weight),)
     if isinstance(op, Expert):

@@ -35,6 +35,14 @@ class PackedMatrix:
 
 
 Matrix: TypeAlias = torch.Tensor | PackedMatrix
+
+
+def linear(x: torch.Tensor, weight: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [tokens, in] -> x @ weight.T (+ bias) [tokens, out]."""
+    y = x @ weight.t() if isinstance(weight, torch.Tensor) else weight(x)
+    return y if bias is None else y + bias
+
+
 Weights: TypeAlias = Mapping[str, Any]
 """Canonical name -> tensor; a packed matrix stands under its name with PACKED behind it."""
 

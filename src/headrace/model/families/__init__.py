@@ -37,6 +37,11 @@ def by_architecture(architecture: str) -> Family:
     return _pick(known, architecture)
 
 
+def by_name(name: str) -> Family:
+    """The family of a ModelSpec. Raises UnsupportedModel naming those that are supported."""
+    return _pick({family.name: family for family in FAMILIES}, name)
+
+
 def _pick(known: dict[str, Family], name: str) -> Family:
     if name not in known:
         supported = ", ".join(sorted(known))

@@ -76,7 +76,8 @@ void Model::prepare(float* logits) {
 }
 
 void Model::begin(std::vector<int32_t> tokens, const std::vector<std::pair<int, int>>& rows, std::vector<int32_t> kept,
-                  std::vector<std::vector<std::vector<int32_t>>> pages) {
+                  std::vector<std::vector<std::vector<int32_t>>> pages,
+                  const std::vector<std::pair<int, float>>& adapters) {
   Step step;
   step.count = static_cast<int>(tokens.size());
   for (const auto& [count, position] : rows) {
@@ -90,6 +91,7 @@ void Model::begin(std::vector<int32_t> tokens, const std::vector<std::pair<int, 
   std::stable_sort(step.tiles.begin(), step.tiles.end(), [&](const auto& a, const auto& b) {
     return step.rows[a.first].position + a.second > step.rows[b.first].position + b.second;
   });
+  step.adapt(adapters);
   step.tokens = std::move(tokens);
   step.kept = std::move(kept);
   step.pages = std::move(pages);

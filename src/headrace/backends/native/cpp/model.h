@@ -1,6 +1,7 @@
 // A compiled model: its weights, buffers and operations, and the step that it works on.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -90,6 +91,31 @@ struct Head {
 
 using Operation = std::variant<Embed, Normalise, Linear, Attend, Add, Route, Experts, Keep, Head>;
 
+// What an adapter adds to the product of one weight: strength * scale * b (a x).
+struct LowRank {
+  Matrix a, b;  // [rank, inputs], [outputs, rank]
+  float scale;
+  std::vector<float> a_panels, b_panels;
+};
+
+struct Adapter {
+  std::vector<LowRank> targets;
+  std::vector<int> of_weight;  // place of each weight's target, or -1
+};
+
+// A LowRank as it is given, row by row.
+struct Target {
+  int weight, rank;
+  float scale;
+  const float *a, *b;
+};
+
+// Neighbouring rows of the buffers that have one adapter at one strength.
+struct Adapted {
+  int adapter, token, count;
+  float strength;
+};
+
 // One row of a batch: `count` tokens from `token` on in the flat buffers, from `position` on in its sequence.
 struct Row {
   int token, count, position;
@@ -101,8 +127,11 @@ struct Step {
   std::vector<int> row_of;                                // row of each token
   std::vector<std::vector<std::vector<int32_t>>> pages;   // page table of each state group and row
   std::vector<std::pair<int, int>> tiles;                 // row and first token in it; most work first
+  std::vector<Adapted> adapted;                           // empty: no row has an adapter
   int count = 0;                                          // rows of the buffers that the next operation works on
 
+  // `adapters`: number (-1: none) and strength of each row's, or nothing at all.
+  void adapt(const std::vector<std::pair<int, float>>& adapters);
   const int32_t* table(int group, int row) const { return pages[group][row].data(); }
 };
 
@@ -132,14 +161,21 @@ class Model {
   // Allocates the workspace; `logits` [most logit rows, vocab] receives results.
   void prepare(float* logits);
 
+  // Copies an adapter, and returns its number. Between steps, after prepare().
+  int add_adapter(const std::vector<Target>& targets);
+  void remove_adapter(int number);
+  // Bytes by which an adapter of this rank makes the workspace grow, beside its own panels.
+  size_t low_bytes(int rank) const { return sizeof(float) * (low_floats(std::max(rank, low_rank_)) - low_.size()); }
+
   // `rows`: tokens and first position of each. `kept`: the tokens whose logits are wanted, ascending.
   void begin(std::vector<int32_t> tokens, const std::vector<std::pair<int, int>>& rows, std::vector<int32_t> kept,
-             std::vector<std::vector<std::vector<int32_t>>> pages);
+             std::vector<std::vector<std::vector<int32_t>>> pages, const std::vector<std::pair<int, float>>& adapters);
   // Runs operations [start, stop) on the step that begin() gave.
   void run(int start, int stop);
 
   float* buffer(int number) { return buffers_[number].data(); }
   int width(int number) const { return widths_[number]; }
+  const Matrix& weight(int number) const { return weights_.at(number); }
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_.members(); }
   // Nanoseconds that each operation has taken since the last call, as the first thread saw it; at the end those
@@ -149,6 +185,8 @@ class Model {
  private:
   friend class Runner;
   size_t workspace(bool measure);
+  size_t low_floats(int rank) const;
+  const LowRank* target(int adapter, int weight) const;
 
   const Kernels& kernels_;
   Pool pool_;
@@ -166,6 +204,9 @@ class Model {
   Scratch shared_;             // rows of the product at hand
   Scratch coded_;              // codes that an operation leaves for the next one
   std::vector<Scratch> own_;   // each member's, for the few rows of a decode
+  std::vector<Adapter> adapters_;
+  int low_rank_ = 0;           // the largest of all adapters
+  std::vector<float> low_;     // [product, token, rank]
   std::vector<float> expert_middle_, expert_up_, expert_down_, expert_out_;
 };
 

@@ -175,6 +175,17 @@ void add_experts(Bound& self, int x, int planes, int routes, int out, int top_k,
                          static_cast<Activation>(activation)});
 }
 
+int add_adapter(Bound& self, const std::vector<std::tuple<int, float, Table, Table>>& given) {
+  std::vector<Target> targets;
+  for (const auto& [weight, scale, a, b] : given) {
+    const Matrix& matrix = self.model.weight(weight);
+    const bool fits = a.shape(0) == b.shape(1) && a.shape(1) == size_t(matrix.inputs) && b.shape(0) == size_t(matrix.outputs);
+    if (!fits) throw std::invalid_argument("an adapter does not fit its weight");
+    targets.push_back({weight, static_cast<int>(a.shape(0)), scale, a.data(), b.data()});
+  }
+  return self.model.add_adapter(targets);
+}
+
 int choose_token(Bound& self, const Floats& logits, double temperature, int top_k, double top_p, double min_p,
                  std::pair<uint64_t, uint64_t> key, uint64_t position) {
   const Choice choice{temperature, top_k, top_p, min_p, {key.first, key.second}, position};
@@ -215,9 +226,13 @@ NB_MODULE(_kernels, m) {
       .def("workspace_bytes", [](Bound& self) { return self.model.workspace_bytes(); })
       .def("prepare", [](Bound& self, const Logits& logits) { self.model.prepare(self.hold(logits)); })
       .def("begin", [](Bound& self, std::vector<int32_t> tokens, const std::vector<std::pair<int, int>>& rows,
-                       std::vector<int32_t> kept, std::vector<std::vector<std::vector<int32_t>>> pages) {
-        self.model.begin(std::move(tokens), rows, std::move(kept), std::move(pages));
+                       std::vector<int32_t> kept, std::vector<std::vector<std::vector<int32_t>>> pages,
+                       const std::vector<std::pair<int, float>>& adapters) {
+        self.model.begin(std::move(tokens), rows, std::move(kept), std::move(pages), adapters);
       })
+      .def("add_adapter", &add_adapter)
+      .def("remove_adapter", [](Bound& self, int number) { self.model.remove_adapter(number); })
+      .def("low_bytes", [](Bound& self, int rank) { return self.model.low_bytes(rank); })
       .def("run", [](Bound& self, int start, int stop) {
         const nb::gil_scoped_release release;
         self.model.run(start, stop);

@@ -106,6 +106,7 @@ void Runner::operator()(const Linear& op) {
 // The panels of all products in a row; those of an activated pair lie side by side.
 void Runner::products(const Linear& op, const Rows& x) {
   const bool joined = op.join == Linear::Join::activate;
+  const bool adapted = !m_.step_.adapted.empty() && lower(op, x);
   int panels = 0;
   for (const Product& product : op.products) {
     panels += m_.weights_[product.weight].panels();
@@ -124,6 +125,7 @@ void Runner::products(const Linear& op, const Rows& x) {
       const bool add = op.join == Linear::Join::add && !product.bias;
       const int buffer = add ? op.out : product.out;
       k_.multiply(w, x, count(), from - base, last, row(buffer, 0), m_.widths_[buffer], add);
+      if (adapted) raise(op, static_cast<int>(i), from - base, last, buffer);
       if (!add && (!joined || i + 1 == op.products.size())) finish_piece(op, static_cast<int>(i), from - base, last);
       if (!joined) {
         from = base + last;

@@ -66,6 +66,12 @@ class Runner {
   void finish_piece(const Linear& op, int product, int from, int to);
   void products(const Linear& op, const Rows& x);
 
+  // strength * scale * a x of the rows whose adapter changes one of the products; whether there are any.
+  bool lower(const Linear& op, const Rows& x);
+  // Adds b times that to panels [from, to) of a product, which stand in `buffer`.
+  void raise(const Linear& op, int product, int from, int to, int buffer);
+  float* low(int product, int token);
+
   void store_states(const Attend& op);
   void attend_tiles(const Attend& op);
 
