@@ -21,13 +21,19 @@ from headrace.engine.llm import LLM
 from headrace.evidence.machine import commit_of, describe_machine, today
 from headrace.model.folder import read_folder, read_json
 from headrace.reason.intervals import wilson
-from headrace.reason.tasks.arith import CHECK, VERDICTS, Family, Problem, answer_of, marks, problems
+from headrace.reason.tasks.arith import CHECK, DIALS, VERDICTS, Family, Problem, answer_of, marks, problems
 from headrace.reason.tasks.fixtures import fixture, fixture_names
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
-STEPS = (2, 3, 4, 5, 6, 8)
-TEMPERATURES = (1.0, 0.8, 0.0)
+STEPS = (3, 4, 5, 6)
+CELLS: list[tuple[Family, int, int]] = [
+    *((family, steps, 9) for family in get_args(Family) for steps in STEPS),
+    *((family, *DIALS[family]) for family in get_args(Family) if DIALS[family][1] != 9),
+    ("sums", 6, 11),
+]
+"""Family, steps, largest number."""
+TEMPERATURES = (1.0, 0.8)
 LONGEST = Stop(tokens=160)
 
 
@@ -38,10 +44,9 @@ def measure(name: str, count: int, threads: int) -> dict[str, Any]:
     print(f"{name}: {parameters:,} parameters, trained in {read_json(folder / 'training.json')}")
     with LLM(folder, EngineOptions(threads=threads)) as llm:
         cells = [
-            cell(llm, family, steps, temperature, count)
+            cell(llm, family, steps, largest, temperature, count)
             for temperature in TEMPERATURES
-            for family in get_args(Family)
-            for steps in STEPS
+            for family, steps, largest in CELLS
         ]
         numerics = llm.engine.guarantees.profile
     return {
@@ -54,9 +59,9 @@ def measure(name: str, count: int, threads: int) -> dict[str, Any]:
     }
 
 
-def cell(llm: LLM, family: Family, steps: int, temperature: float, count: int) -> dict[str, Any]:
+def cell(llm: LLM, family: Family, steps: int, largest: int, temperature: float, count: int) -> dict[str, Any]:
     """Answers right, solutions right in every line, and how well the model's own verdict tells right from wrong."""
-    asked = problems(family, steps, count)
+    asked = problems(family, steps, count, largest=largest)
     done = llm.generate([p.question for p in asked], Sampling(temperature=temperature), LONGEST, seed=1)
     texts = [completion.text for completion in done]
     right = [answer_of(text) == p.answer for p, text in zip(asked, texts, strict=True)]
@@ -65,6 +70,7 @@ def cell(llm: LLM, family: Family, steps: int, temperature: float, count: int) -
     found = {
         "family": family,
         "steps": steps,
+        "largest": largest,
         "temperature": temperature,
         "questions": count,
         "right": sum(right) / count,
@@ -74,7 +80,7 @@ def cell(llm: LLM, family: Family, steps: int, temperature: float, count: int) -
         "verdict_auc": auc(verdicts(llm.engine, asked, texts), np.array(right)),
     }
     print(
-        f"  T={temperature:.1f} {family:5} {steps} steps: {found['right']:.2f} [{low:.2f}, {high:.2f}],"
+        f"  T={temperature:.1f} {family:5} {steps} steps to {largest:2}: {found['right']:.2f} [{low:.2f}, {high:.2f}],"
         f" every line {found['every_line_right']:.2f}, verdict AUC {found['verdict_auc']:.2f}",
         flush=True,
     )

@@ -29,6 +29,8 @@ Operation: TypeAlias = tuple[str, int]
 """+, - or * and the number that follows it."""
 
 MOST_STEPS, MOST_VALUE = 12, 99
+DIALS: dict[Family, tuple[int, int]] = {"sums": (6, 10), "words": (5, 9)}
+"""Steps and largest number at which lm-t-small is right about two times in five; it learned from numbers up to 9."""
 ANSWER = "Answer: "
 CHECK = "Right? "
 """Asked on a line of its own after any step; the model answers with one of VERDICTS."""
