@@ -14,9 +14,9 @@ from reason.toy import TASK, solved, toy_engine, usable
 BOUNDS = st.builds(
     Budget,
     tokens=st.none() | st.integers(0, 300),
-    prefill=st.none() | st.integers(9, 200),
+    prefill=st.none() | st.integers(0, 200),
     flops=st.none() | st.floats(2000, 60000),
-    pages=st.none() | st.integers(1, 30),
+    pages=st.none() | st.integers(0, 30),
     calls=st.none() | st.integers(0, 20),
 )
 

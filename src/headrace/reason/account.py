@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from headrace.spec.budget import Budget, Spend
 
@@ -64,14 +64,14 @@ class Account:
 
     @property
     def exhausted(self) -> bool:
-        return any(account.stopped_by for account in self.chain) or self.overdue()
+        """Whether a bound, here or in a budget around, has refused or cut something."""
+        return any(account.stopped_by for account in self.chain)
 
     def overdue(self) -> bool:
         """Whether the time of this budget, or of one around it, is over."""
         for account in self.chain:
             limit = account.budget.seconds
             if limit is not None and self.clock() - account.started >= limit:
-                account.stop("seconds")
                 return True
         return False
 
@@ -97,6 +97,19 @@ class Account:
         for account in self.chain:
             account.pages_held += pages
             account.spend.pages = max(account.spend.pages, account.pages_held)
+
+    @contextmanager
+    def holding(self, reserved: Amount) -> Iterator[None]:
+        """Pages of a reservation are held inside; behind it all of it is settled as used."""
+        for account in self.chain:
+            account._reserve(Amount(pages=reserved.pages), -1)
+        self.hold(reserved.pages)
+        try:
+            yield
+        finally:
+            self.hold(-reserved.pages)
+            rest = replace(reserved, pages=0)
+            self.settle(rest, rest)
 
     @contextmanager
     def passing(self, seen: dict[str, int]) -> Iterator[None]:

@@ -10,7 +10,9 @@ from typing import Any
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.trace import Event, Trace
 
-VERBS = frozenset(("open", "extend", "append", "fork", "rewind", "logprobs", "read", "scores", "candidate", "tool"))
+VERBS = frozenset(
+    ("open", "extend", "append", "fork", "rewind", "logprobs", "read", "scores", "candidate", "overdue", "tool")
+)
 """Events that a resumed run takes from its trace; all others are views of these."""
 
 

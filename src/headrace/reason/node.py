@@ -43,6 +43,7 @@ class Drawn:
 
 
 NO_BILL = {"flops": 0.0, "cut": None}
+REFUSED = {"prefill": 0, **NO_BILL}
 
 
 class Node:
@@ -61,6 +62,8 @@ class Node:
         self.value = 0.0
         self.steps: list[float] = []
         self.logprob = 0.0
+        self.paid = True
+        """Whether the budget allowed its prompt."""
         self._root = root or self
         self._handle: SequenceHandle | None = None
         self._written = [(0, b"")]
@@ -100,12 +103,14 @@ class Node:
         return drawn
 
     async def append(self, text: str | Sequence[int]) -> bool:
-        """Forces tokens; False, and nothing, where the budget does not allow them."""
+        """Forces tokens; False, and nothing, where the budget or the context does not allow them."""
         asked = [text if isinstance(text, str) else list(text)]
         data = self.recorded("append", asked)
         if data is None:
             tokens = self.run.running()._encode_piece(text)
-            bill = await self.run.purse.prefill(self.id, len(self.tokens), len(tokens), keep=True)
+            bill = dict(REFUSED)
+            if self._fits(len(tokens)):
+                bill = await self.run.purse.prefill(self.id, len(self.tokens), len(tokens))
             if bill["prefill"]:
                 self.live().append(tokens)
             data = {"tokens": tokens if bill["prefill"] else [], "text": "", **bill}
@@ -147,12 +152,14 @@ class Node:
         self.run.purse.pages.cut(self.id, mark.length)
 
     async def score(self, texts: Sequence[str]) -> list[list[float]] | None:
-        """Log-probabilities of every token of each continuation; None where the budget does not allow it."""
+        """Log-probabilities of every token of each continuation; None where budget or context do not allow it."""
         data = self.recorded("logprobs", list(texts))
         if data is None:
             pieces = [self.run.running()._encode_piece(text) for text in texts]
-            bill = await self.run.purse.prefill(self.id, len(self.tokens), sum(map(len, pieces)), keep=False)
-            data = {"logprobs": await self.live().score(pieces) if bill["prefill"] else None, **bill}
+            data = {"logprobs": None, **REFUSED}
+            if self._fits(max(map(len, pieces), default=0)):
+                async with self.run.purse.look(len(self.tokens), [len(piece) for piece in pieces]) as bill:
+                    data = {"logprobs": await self.live().score(pieces) if bill["prefill"] else None, **bill}
             self.record("logprobs", list(texts), data)
         logprobs: list[list[float]] | None = data["logprobs"]
         return logprobs
@@ -161,8 +168,10 @@ class Node:
         """Hidden states in float32, as the engine's verb gives them; None where the budget does not allow it."""
         data = self.recorded("read", [what, pool])
         if data is None:
-            bill = await self.run.purse.prefill(self.id, len(self.tokens) - 1, 1, keep=False)
-            values = await self.live().read(what, pool) if bill["prefill"] else np.zeros(0, np.float32)
+            bill, values = dict(REFUSED), np.zeros(0, np.float32)
+            if self._fits(0):
+                async with self.run.purse.look(len(self.tokens) - 1, [1]) as bill:
+                    values = await self.live().read(what, pool) if bill["prefill"] else values
             packed = base64.b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
             data = {"values": packed, "shape": list(values.shape), **bill}
             self.record("read", [what, pool], data)
@@ -202,7 +211,7 @@ class Node:
         if opened["prefill"]:
             self.run.purse.pages.grow(self.id, self.prompt, self.run.purse.account)
         else:
-            self.ending = "budget"
+            self.ending, self.paid = "budget", False
 
     def end_where(self, ending: Stop) -> None:
         """Marks it as ended where its text or its length has come to the end of an attempt."""
@@ -221,13 +230,17 @@ class Node:
 
     # -- internals ---------------------------------------------------------------------------------
 
+    def _fits(self, more: int) -> bool:
+        return self.paid and len(self.tokens) + more <= self.run.context
+
     def _kid(self, place: Place) -> Node:
         self._kids += not self.run.aside
         self.run.looks += self.run.aside
         name = f"{self.id}.aside{self.run.looks}" if self.run.aside else f"{self.id}.{self._kids - 1}"
         kid = Node(self.run, name, place, self._root)
         kid.tokens, kid.prompt, kid._written = list(self.tokens), self.prompt, list(self._written)
-        kid.value, kid.steps, kid.ending, kid.logprob = self.value, list(self.steps), self.ending, self.logprob
+        kid.value, kid.steps, kid.logprob = self.value, list(self.steps), self.logprob
+        kid.ending, kid.paid = self.ending, self.paid
         self.run.live[kid.id] = kid
         self.run.purse.pages.fork(self.id, kid.id)
         return kid
@@ -244,9 +257,10 @@ class Node:
         }
         if ask <= 0:
             return nothing | {"ending": "length", "cut": None}
-        if purse.account.overdue():
-            return nothing | {"ending": "budget", "cut": "seconds"}
         account = purse.account
+        if account.overdue():
+            account.stop("seconds")
+            return nothing | {"ending": "budget", "cut": "seconds"}
         reserved, cut = await account.reserve(lambda: purse.affordable(self.id, start, ask))
         used = Amount()
         try:
@@ -266,7 +280,7 @@ class Node:
             confidences = [known for top in tops if (known := token_confidence(top)) is not None]
             found: dict[str, Any] = {"tokens": step.token_ids, "text": self._text_of(step.token_ids), "ending": ending}
             found |= {"logprobs": logprobs, "confidences": confidences, "drawn": count, "flops": used.flops}
-            bound = (cut or "seconds") if ending == "budget" else None
+            bound = None if ending != "budget" else "seconds" if step.finish_reason == "cancelled" else cut
             if bound is not None:
                 account.stop(bound)
             return found | {"cut": bound}

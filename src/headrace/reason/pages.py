@@ -11,8 +11,8 @@ from headrace.spec.model import PAGE_TOKENS
 class PageBook:
     """Tables of page numbers of the run's own, whatever the engine shares beyond.
 
-    Full pages are shared by forks; a partly filled one is copied when a sequence writes behind it. A page is
-    paid for by the account under which it was taken, until nobody holds it.
+    Pages are shared by forks; the one with the last token, whose state comes with the next verb, is copied then.
+    A page is paid for by the account under which it was taken, until nobody holds it.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class PageBook:
         self._lengths[node] = max(length, self._lengths.get(node, 0))
 
     def fork(self, node: str, kid: str) -> None:
-        self._tables[kid], self._lengths[kid] = list(self._tables[node]), self._lengths[node]
+        self._tables[kid], self._lengths[kid] = list(self._tables.get(node, ())), self._lengths.get(node, 0)
         self._held.update(self._tables[kid])
 
     def cut(self, node: str, length: int) -> None:
@@ -59,9 +59,9 @@ class PageBook:
         self._lengths.pop(node, None)
 
     def _copies(self, node: str) -> int:
-        """1 where the next token falls into a page that another sequence holds as well."""
-        table, length = self._tables.get(node, []), self._lengths.get(node, 0)
-        return int(length % PAGE_TOKENS != 0 and self._held[table[-1]] > 1)
+        """1 where another sequence as well holds the page of the last token."""
+        table = self._tables.get(node)
+        return int(bool(table) and self._held[table[-1]] > 1)
 
     def _take(self, account: Account) -> int:
         self._next += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from headrace.engine.answer import Extension
@@ -56,27 +57,37 @@ class Purse:
     def _room(self, node: str, start: int, pages: int) -> int:
         return max(self.pages.room(node, pages) - start, 0)
 
-    async def prefill(self, node: str, start: int, count: int, keep: bool) -> Bill:
-        """Pays for `count` given tokens behind `start`, all or none; `keep`: the sequence keeps them."""
+    async def prefill(self, node: str, start: int, count: int) -> Bill:
+        """Pays for `count` given tokens that `node` keeps behind `start`, all or none."""
+        async with self._paying(start, (count,), lambda: self.pages.missing(node, start + count)) as bill:
+            return bill
+
+    def look(self, start: int, counts: Sequence[int]) -> AbstractAsyncContextManager[Bill]:
+        """Pays for pieces that are each looked at behind `start`, all or none; inside, their pages are held."""
+        pages = sum(pages_of(start + count - 1) - (start - 1) // PAGE_TOKENS for count in counts if count)
+        return self._paying(start, counts, lambda: pages)
+
+    @contextlib.asynccontextmanager
+    async def _paying(self, start: int, counts: Sequence[int], pages: Callable[[], int]) -> AsyncIterator[Bill]:
         bill: Bill = {"prefill": 0, "flops": 0.0, "cut": None}
         if self.account.overdue():
-            return bill | {"cut": "seconds"}
-        flops = self.cost.flops(start, count)
+            self.account.stop("seconds")
+            yield bill | {"cut": "seconds"}
+            return
+        flops = sum(self.cost.flops(start, count) for count in counts)
 
         def fit() -> tuple[Amount, str | None]:
-            end = start + count
-            pages = self.pages.missing(node, end) if keep else pages_of(end) - start // PAGE_TOKENS
-            wanted = Amount(prefill=count, flops=flops, pages=pages)
+            wanted = Amount(prefill=sum(counts), flops=flops, pages=pages())
             short = (name for name in ("prefill", "flops", "pages") if getattr(wanted, name) > self.account.left(name))
             cut = next(short, None)
             return (wanted, None) if cut is None else (Amount(), cut)
 
-        reserved, cut = await self.account.reserve(fit)
-        self.account.settle(reserved, reserved)
+        account = self.account
+        reserved, cut = await account.reserve(fit)
         if cut is not None:
-            self.account.stop(cut)
-            return bill | {"cut": cut}
-        return bill | {"prefill": count, "flops": flops}
+            account.stop(cut)
+        with account.holding(reserved):
+            yield bill | {"prefill": reserved.prefill, "flops": reserved.flops, "cut": cut}
 
     def book(self, data: Mapping[str, Any]) -> None:
         """Books what a verb of an earlier run had cost."""

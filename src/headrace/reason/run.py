@@ -17,6 +17,7 @@ from headrace.reason.journal import Journal
 from headrace.reason.node import Drawn, Node
 from headrace.reason.purse import Purse
 from headrace.reason.task import Task
+from headrace.reason.together import together
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.reasoning import Candidate, Scored, Scorer
 from headrace.spec.sampling import Sampling, Stop
@@ -49,7 +50,7 @@ class Run:
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self._opened = self._scored = 0
+        self._opened = self._scored = self._asked = 0
         self._shown: int | None = None
 
     # -- sequences ---------------------------------------------------------------------------------
@@ -63,7 +64,7 @@ class Run:
         if data is None:
             tokens = await asyncio.to_thread(self.running().encode, given)
             self.running()._check_length(len(tokens))
-            data = {"tokens": tokens, **await self.purse.prefill(node.id, 0, len(tokens), keep=True)}
+            data = {"tokens": tokens, **await self.purse.prefill(node.id, 0, len(tokens))}
             node.record("open", asked, data)
         node.begin(data)
         return node
@@ -84,11 +85,11 @@ class Run:
         self, nodes: Sequence[Node], stop: Stop | None = None, sampling: Sampling | None = None
     ) -> list[Drawn]:
         """Extends a frontier together; those that have ended draw nothing."""
-        return list(await asyncio.gather(*(node.extend(stop, sampling) for node in nodes)))
+        return await together(node.extend(stop, sampling) for node in nodes)
 
     async def step(self, nodes: Sequence[Node], sampling: Sampling | None = None) -> None:
         """One step of every node that has not ended, within what the task allows for a whole attempt."""
-        await asyncio.gather(*(node.extend(self._step_of(node), sampling) for node in nodes))
+        await together(node.extend(self._step_of(node), sampling) for node in nodes)
         for node in nodes:
             node.end_where(self.task.ending)
 
@@ -99,8 +100,18 @@ class Run:
 
     @property
     def exhausted(self) -> bool:
-        """Whether some bound has refused or cut a verb: what there is must do."""
-        return self.purse.account.exhausted
+        """Whether some bound has refused or cut a verb, or the time is over: what there is must do."""
+        account = self.purse.account
+        if account.exhausted:
+            return True
+        self._asked += 1
+        name = f"clock{self._asked}"
+        if self.journal.recorded("overdue", name, 0, []) is None:
+            if not account.overdue():
+                return False
+            self.journal.record("overdue", name, 0, [], {})  # a replay has no clock
+        account.stop("seconds")
+        return True
 
     def running(self) -> Surface:
         if self.engine is None:
@@ -141,6 +152,7 @@ class Run:
             return Amount(calls=free), "calls" if free < len(nodes) else None
 
         reserved, cut = await account.reserve(fit)
+        account.settle(reserved, reserved)  # before the scorer's own verbs, which wait for what is unsettled
         if cut is not None:
             account.stop(cut)
         self.aside, seen = True, dict[str, int]()
@@ -152,7 +164,6 @@ class Run:
                 values = [float(score.value) for score in await self.scorer.score(items)]
         finally:
             self.aside = False
-            account.settle(reserved, reserved)
         spent = account.spend
         costs = {"drawn": spent.tokens - before.tokens, "prefill": spent.prefill - before.prefill}
         return {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headrace.reason.together import together
 from headrace.spec.reasoning import Score, Scored, ScorerKind
 
 QUESTION = "\n\nIs the reasoning above correct so far? Answer yes or no:"
@@ -28,7 +28,7 @@ class Judge:
     oracle: bool = False
 
     async def score(self, items: Sequence[Scored]) -> list[Score]:
-        return list(await asyncio.gather(*(self._one(item) for item in items)))
+        return await together(self._one(item) for item in items)
 
     async def _one(self, item: Scored) -> Score:
         (look,) = item.sequence.fork(1)
