@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from headrace.engine.surface import Prompt, Surface
 from headrace.reason.account import Amount
 from headrace.reason.choose import Best, best_of
 from headrace.reason.journal import Journal
-from headrace.reason.node import Drawn, Node
+from headrace.reason.node import REFUSED, Drawn, Node
 from headrace.reason.purse import Purse
 from headrace.reason.task import Task
 from headrace.reason.together import together
@@ -56,15 +57,20 @@ class Run:
     # -- sequences ---------------------------------------------------------------------------------
 
     async def open(self, prompt: Prompt | None = None) -> Node:
-        """A new root: the task's own prompt, or another. The first draws with the run's seed itself."""
+        """A new root: the task's own prompt, or another. The first draws with the run's seed itself.
+
+        Raises ContextExceeded for the first; a later one that does not fit the context has ended.
+        """
         node = self._root()
         given = self.task.prompt() if prompt is None else prompt
         asked = [_digest(given)]
         data = node.recorded("open", asked)
         if data is None:
             tokens = await asyncio.to_thread(self.running().encode, given)
-            self.running()._check_length(len(tokens))
-            data = {"tokens": tokens, **await self.purse.prefill(node.id, 0, len(tokens))}
+            if node.id == "0":
+                self.running()._check_length(len(tokens))
+            fits = len(tokens) <= self.context
+            data = {"tokens": tokens, **(await self.purse.prefill(node.id, 0, len(tokens)) if fits else REFUSED)}
             node.record("open", asked, data)
         node.begin(data)
         return node
@@ -162,6 +168,7 @@ class Run:
             items = [Scored(question, node.text, node.ending is not None, node, meta) for node in some]
             with account.passing(seen):
                 values = [float(score.value) for score in await self.scorer.score(items)]
+            _check(values, len(items), self.scorer.name)
         finally:
             self.aside = False
         spent = account.spend
@@ -182,11 +189,15 @@ class Run:
             made.append(await self._candidate(node, origin))
             if not keep:
                 node.drop()
+        self.show_best()
+        return made
+
+    def show_best(self) -> None:
+        """Notes which candidate is the best, where that has changed: by a new one, a weight or a rule."""
         best = self.best()
         if best is not None and best.id != self._shown:
             self._shown = best.id
             self.journal.note("best", candidate=best.id, answer=best.answer)
-        return made
 
     async def _candidate(self, node: Node, origin: str) -> Candidate:
         number = len(self.candidates)
@@ -212,6 +223,12 @@ class Run:
         """Drops every sequence that is still open."""
         for node in list(self.live.values()):
             node.drop()
+
+
+def _check(values: Sequence[float], count: int, name: str) -> None:
+    """Raises InvalidRequest for scores that are too few, too many or no numbers: none of them may count as 0."""
+    if len(values) != count or any(math.isnan(value) for value in values):
+        raise InvalidRequest(f"The scorer {name} gave {values} for {count} attempts; give each one number.", "scorer")
 
 
 def _before(text: str, stops: Sequence[str]) -> str:

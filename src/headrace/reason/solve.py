@@ -150,6 +150,7 @@ async def _carried_out(run: Run, plan: Plan, order: Order) -> Result:
             await run.finish(list(run.live.values())[:1])
         if not run.candidates:
             run.candidates.append(Candidate(0, "", "", None, finished=False))
+        run.show_best()
         result = _result(run, plan, order)
         trace.add("result", **result.as_json())
         return result
@@ -169,8 +170,8 @@ def _result(run: Run, plan: Plan, order: Order) -> Result:
     return Result(
         best.answer,
         best.text,
-        agree / total,
-        wilson(agree, total),
+        agree,
+        wilson(agree * total, total),
         str(plan),
         stopped_by,
         spend.as_usage(),
@@ -183,14 +184,16 @@ def _result(run: Run, plan: Plan, order: Order) -> Result:
 
 
 def _agreement(run: Run, best: Candidate) -> tuple[float, int]:
-    """How many candidates give the best one's answer, by their weights, and how many there are."""
+    """The share of the candidates' weight that gives the best one's answer, and their effective number (Σw)² / Σw²."""
     count = len(run.candidates)
     if best.answer is None:
         return 0.0, count
     leads = groups([candidate.answer for candidate in run.candidates], run.task.answers)
     weights = [candidate.weight for candidate in run.candidates]
     same = sum(weight for lead, weight in zip(leads, weights, strict=True) if lead == leads[best.id])
-    return min(count * same / sum(weights), count) if sum(weights) else 0.0, count
+    if not sum(weights):
+        return 0.0, count
+    return min(same / sum(weights), 1.0), sum(weights) ** 2 / sum(weight * weight for weight in weights)
 
 
 def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) -> dict[str, Any]:

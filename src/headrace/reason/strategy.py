@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 from headrace.reason.choose import Best
 from headrace.reason.run import Run
@@ -22,6 +22,12 @@ Body: TypeAlias = Callable[..., Awaitable[None]]
 
 ROOMS = ("sampling", "beams", "trees", "particles", "revision", "stopping", "auto")
 """Modules of `reason.strategies`."""
+LONGEST = 1000
+"""Characters of a strategy."""
+MOST = 10_000
+"""Of any parameter: one number of a request must not fill the memory."""
+SHARES = ("keep", "confidence")
+"""Parameters that are at most 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,13 @@ class Joined:
     right: Plan
 
     def __str__(self) -> str:
-        return f"{self.left} {self.operator} {self.right}"
+        nests = isinstance(self.left, Joined) and self.left.operator != self.operator
+        left = f"({self.left})" if nests else f"{self.left}"
+        return (
+            f"{left} {self.operator} ({self.right})"
+            if isinstance(self.right, Joined)
+            else f"{left} {self.operator} {self.right}"
+        )
 
     @property
     def rule(self) -> Best:
@@ -121,13 +133,16 @@ Plan: TypeAlias = Step | Joined
 
 def parse(text: str) -> Plan:
     """Reads a strategy expression. Raises InvalidRequest naming what is wrong and the nearest name."""
+    if len(text) > LONGEST:
+        raise InvalidRequest(f"A strategy of {len(text)} characters is too long; write at most {LONGEST}.", "strategy")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+        return _plan(ast.parse(text.strip(), mode="eval").body, text)
+    except InvalidRequest:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InvalidRequest(
             f"The strategy {text!r} cannot be read; write it like 'self_consistency(n=8)' or 'a | b'.", "strategy"
         ) from None
-    return _plan(tree, text)
 
 
 def _plan(tree: ast.expr, text: str) -> Plan:
@@ -135,9 +150,9 @@ def _plan(tree: ast.expr, text: str) -> Plan:
         operator = "|" if isinstance(tree.op, ast.BitOr) else "&"
         return Joined(operator, _plan(tree.left, text), _plan(tree.right, text))
     name, given = tree, {}
-    if isinstance(tree, ast.Call) and not tree.args:
+    if isinstance(tree, ast.Call) and not tree.args and all(word.arg for word in tree.keywords):
         name = tree.func
-        given = {word.arg: _value(word.value, text) for word in tree.keywords if word.arg is not None}
+        given = {str(word.arg): _value(word.value, text) for word in tree.keywords}
     if not isinstance(name, ast.Name):
         raise InvalidRequest(
             f"{ast.unparse(tree)!r} in the strategy {text!r} is neither a name nor name(key=value); "
@@ -150,7 +165,7 @@ def _plan(tree: ast.expr, text: str) -> Plan:
 def _value(tree: ast.expr, text: str) -> Any:
     try:
         return ast.literal_eval(tree)
-    except ValueError:
+    except (ValueError, TypeError):
         raise InvalidRequest(
             f"{ast.unparse(tree)!r} in the strategy {text!r} is no number, word in quotes, True or False; give one.",
             "strategy",
@@ -174,14 +189,24 @@ def _checked(found: Strategy, given: dict[str, Any]) -> dict[str, Any]:
             known = ", ".join(found.parameters) or "none"
             raise InvalidRequest(f"{found.name} has no parameter {name!r}; it has {known}.", "strategy")
         wanted = hints.get(name, type(found.parameters[name]))
+        if choices := get_args(wanted):
+            if value not in choices:
+                raise InvalidRequest(f"{name}={value!r} of {found.name}: choose {' or '.join(choices)}.", "strategy")
+            continue
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and wanted is not bool):
             raise InvalidRequest(
                 f"{name}={value!r} of {found.name} has the wrong type; give {_spoken(wanted)}.", "strategy"
             )
-        if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
-            raise InvalidRequest(f"{name}={value} of {found.name} is negative; give 0 or more.", "strategy")
+        _in_range(found, name, value, wanted)
     return given
+
+
+def _in_range(found: Strategy, name: str, value: Any, wanted: Any) -> None:
+    """Whole numbers count something, from 1 on; shares are at most 1, a temperature is above 0."""
+    low, high = (1, MOST) if wanted is int else (0.001 if name == "temperature" else 0, 1 if name in SHARES else MOST)
+    if wanted in (int, float) and not low <= value <= high:
+        raise InvalidRequest(f"{name}={value} of {found.name} is out of range; give {low} to {high}.", "strategy")
 
 
 def _spoken(wanted: Any) -> str:
@@ -192,4 +217,4 @@ def _spoken(wanted: Any) -> str:
 
 def _common(left: Best, right: Best) -> Best:
     """A rule under which both sides' candidates can be compared."""
-    return left if left == right else "weighted" if {left, right} <= {"weighted", "score", "vote"} else "vote"
+    return left if left == right else "weighted" if {left, right} == {"weighted", "score"} else "vote"

@@ -56,10 +56,11 @@ async def step_beam(run: Run, width: int = 8, expand: int = 4) -> None:
 
 
 def beam_rule(run: Run, width: int, expand: int) -> Keep:
-    """Finished attempts take their places in the beam with them."""
+    """Attempts that finish take their places in the beam with them."""
+    earlier = len(run.candidates)
 
     def keep(front: Sequence[Node], values: Sequence[float]) -> dict[int, int]:
-        open_places = max(width - len(run.candidates), 0)
+        open_places = max(width - len(run.candidates) + earlier, 0)
         return dict(enumerate(allocate(values, open_places, keep=max(open_places // max(expand, 1), 1))))
 
     return keep
@@ -107,9 +108,10 @@ async def dvts(run: Run, width: int = 8, expand: int = 4) -> None:
 @strategy("rebase", rule="weighted", needs=("scorer",), paper="2408.00724")
 async def rebase(run: Run, width: int = 8, temperature: float = 0.2) -> None:
     """Children in proportion to a softmax of the scores, so that no promising branch dies early."""
+    earlier = len(run.candidates)
 
     def keep(front: Sequence[Node], values: Sequence[float]) -> dict[int, int]:
-        places = max(width - len(run.candidates), 0)
+        places = max(width - len(run.candidates) + earlier, 0)
         return dict(enumerate(allocate(values, places, "rebase", temperature=temperature)))
 
     await frontier_search(run, (await run.open()).fork(width), keep)

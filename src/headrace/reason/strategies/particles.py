@@ -17,15 +17,13 @@ FLOOR = 1e-6
 
 @strategy("smc", rule="weighted", needs=("scorer",), paper="2502.01618")
 async def smc(
-    run: Run, n: int = 8, target: str = "outcome", method: str = "systematic", threshold: float = 0.5
+    run: Run, n: int = 8, target: Target = "outcome", method: Method = "systematic", threshold: float = 0.5
 ) -> None:
     """n particles for the declared target: `outcome` is p(y) r(y), `product` p(y) times the scores of all steps.
 
     Resampled when the effective sample size falls below threshold * n; a finished particle keeps its weight
     and is never weighed again. Candidates carry their weights into the vote.
     """
-    goal: Target = "product" if target == "product" else "outcome"
-    how: Method = method  # type: ignore[assignment]
     choice = Seeded(f"{run.seed}/smc")
     population: Population[Node] = Population.even((await run.open()).fork(n))
     while any(node.ending is None for node in population.particles):
@@ -35,7 +33,7 @@ async def smc(
         await run.scores(alive)
         now = {node.id: max(node.value, FLOOR) for node in alive}
         factors = [
-            factor(goal, before[node.id], now[node.id]) if node.id in now else 1.0 for node in population.particles
+            factor(target, before[node.id], now[node.id]) if node.id in now else 1.0 for node in population.particles
         ]
         for node in alive:
             node.steps[-1] = now[node.id]
@@ -43,7 +41,7 @@ async def smc(
         ess = float(population.ess())
         run.journal.note("weighted", ess=ess, log_evidence=population.log_evidence)
         if ess < threshold * n and not run.exhausted:
-            population = _resampled(population, choice, how)
+            population = _resampled(population, choice, method)
             run.journal.note("resampled", nodes=[node.id for node in population.particles])
     shares = [float(share) for share in population.shares()]
     for candidate, share in zip(await run.finish(population.particles), shares, strict=True):

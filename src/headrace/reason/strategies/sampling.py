@@ -7,6 +7,7 @@ from headrace.reason.choose import tally
 from headrace.reason.node import Node
 from headrace.reason.run import Run
 from headrace.reason.strategy import strategy
+from headrace.spec.reasoning import Candidate
 
 
 async def attempts(run: Run, root: Node, count: int) -> list[Node]:
@@ -54,8 +55,8 @@ async def adaptive_consistency(run: Run, n: int = 16, wave: int = 4, confidence:
 
     Decides on attempts in the order they were started, never on which finished first: short answers would win.
     """
-    root = await run.open()
-    while len(run.candidates) < n and not run.exhausted:
-        await run.finish(await attempts(run, root, min(max(wave, 1), n - len(run.candidates))))
-        if betastop(tally(run.candidates, False, run.task.answers).weights.values(), confidence):
+    root, made = await run.open(), list[Candidate]()
+    while len(made) < n and not run.exhausted:
+        made += await run.finish(await attempts(run, root, min(wave, n - len(made))))
+        if betastop(tally(made, False, run.task.answers).weights.values(), confidence):
             return

@@ -19,7 +19,7 @@ from headrace.spec.sampling import Stop
 async def early_prune(run: Run, n: int = 8, at: int = 64, keep: float = 0.5) -> None:
     """n attempts up to `at` tokens; the model's own estimate decides which share of them is finished."""
     nodes = (await run.open()).fork(n)
-    await run.extend_many(nodes, replace(run.task.ending, tokens=at))
+    await run.extend_many(nodes, _part(run, 0, at))
     for node in nodes:
         node.end_where(run.task.ending)
     values = await run.scores(nodes)
@@ -37,6 +37,12 @@ async def early_prune(run: Run, n: int = 8, at: int = 64, keep: float = 0.5) -> 
 def _rest(run: Run, spent: int) -> Stop:
     whole = run.task.ending.tokens
     return run.task.ending if whole is None else replace(run.task.ending, tokens=max(whole - spent, 0))
+
+
+def _part(run: Run, spent: int, most: int) -> Stop:
+    """The next `most` tokens of an attempt, or what is left of it."""
+    rest = _rest(run, spent)
+    return replace(rest, tokens=most if rest.tokens is None else min(most, rest.tokens))
 
 
 @strategy("adaptive_best_of_n", rule="score", needs=("scorer",), paper="2410.02725")
@@ -58,7 +64,7 @@ async def probe_until_sure(run: Run, every: int = 32, agree: int = 2, cue: str =
     """Asks a fork for the answer every few tokens and stops once `agree` answers in a row are equal (Dynasor)."""
     node, answers = await run.open(), list[str | None]()
     while node.ending is None:
-        await node.extend(replace(_rest(run, node.drawn), tokens=every))
+        await node.extend(_part(run, node.drawn, every))
         node.end_where(run.task.ending)
         if node.ending is not None:
             break
@@ -87,14 +93,13 @@ async def deepconf(run: Run, n: int = 16, warm: int = 4, keep: float = 0.5, wind
     drawn = await run.extend_many(first, sampling=sampling)
     lowest = [lowest_confidence(d.confidences, window) for d in drawn]
     found = [value for value in lowest if value is not None]
-    await run.finish(first, origin="warm")
-    for candidate, value in zip(run.candidates, lowest, strict=True):
+    for candidate, value in zip(await run.finish(first, origin="warm"), lowest, strict=True):
         candidate.weight = value or 0.0
     threshold = float(np.quantile(found, 1 - keep)) if found else 0.0
     alive = root.fork(n - len(first)) if n > len(first) else []
     seen: dict[str, list[float]] = {node.id: [] for node in alive}
     while alive:
-        pieces = await run.extend_many(alive, replace(run.task.ending, tokens=every), sampling)
+        pieces = await run.extend_many(alive, _part(run, alive[0].drawn, every), sampling)
         for node, piece in zip(alive, pieces, strict=True):
             seen[node.id] += piece.confidences
             node.end_where(run.task.ending)

@@ -15,8 +15,8 @@ from headrace.spec.sampling import Sampling
 @strategy("tree_of_thought", rule="score", needs=("scorer",), paper="2305.10601")
 async def tree_of_thought(run: Run, branch: int = 4, breadth: int = 2) -> None:
     """Breadth first: `branch` thoughts for each of the `breadth` best states; finished ones compete at the end."""
-    front = [await run.open()]
-    while front and len(run.candidates) < branch:
+    front, earlier = [await run.open()], len(run.candidates)
+    while front and len(run.candidates) - earlier < branch:
         children = [kid for node in front for kid in node.fork(branch)]
         await run.step(children)
         values = await run.scores(children)
