@@ -57,6 +57,10 @@ def test_a_plain_client_reads_a_stream_with_events(client: openai.OpenAI) -> Non
     assert all(chunk.choices for chunk in silent)
 
 
+def test_an_attempt_that_was_cut_off_is_said_to_be(client: openai.OpenAI) -> None:
+    assert asked(client, {"strategy": "single"}, max_tokens=2).choices[0].finish_reason == "length"
+
+
 def test_events_have_names(http: httpx.Client) -> None:
     body = {"messages": MESSAGES, "max_tokens": 8, "stream": True, "compute": COMPUTE | {"stream_events": True}}
     lines = http.post("/v1/chat/completions", json=body).text.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -48,7 +49,10 @@ class LLM(llm.LLM):
     def solve_stream(
         self, question: str | Task, strategy: str = "self_consistency", **how: Any
     ) -> Iterator[Event | Result]:
-        """The events of a run as they happen, the Result last. Takes what `solve` takes."""
+        """The events of a run as they happen, the Result last. Takes what `solve` takes.
+
+        Closing the iterator ends the run.
+        """
         task = self._task(question, how.pop("answer", "text"), how.pop("max_tokens", 256))
         order = _order(strategy, *(how.pop(name, None) for name in ("scorer", "budget", "seed", "sampling")))
         if how:
@@ -57,20 +61,33 @@ class LLM(llm.LLM):
         trace = Trace()
         trace.listen(news.put)
 
+        running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+
+        async def run() -> Result:
+            running.append((asyncio.get_running_loop(), asyncio.current_task()))
+            return await solve(self.engine, task, order, trace)
+
         def work() -> None:
             try:
-                news.put(asyncio.run(solve(self.engine, task, order, trace)))
+                news.put(asyncio.run(run()))
             except BaseException as error:
                 news.put(error)
 
-        threading.Thread(target=work, name="headrace-solve", daemon=True).start()
-        while True:
-            item = news.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            if isinstance(item, Result):
-                return
+        thread = threading.Thread(target=work, name="headrace-solve", daemon=True)
+        thread.start()
+        try:
+            while True:
+                item = news.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if isinstance(item, Result):
+                    return
+        finally:
+            for loop, begun in running:
+                with contextlib.suppress(RuntimeError):  # it has ended by itself
+                    loop.call_soon_threadsafe(begun.cancel if begun else loop.stop)
+            thread.join()
 
     def _task(self, question: str | Task, answer: str | AnswerSpace, max_tokens: int) -> Task:
         if isinstance(question, Task):

@@ -61,7 +61,7 @@ class PageBook:
     def _copies(self, node: str) -> int:
         """1 where another sequence as well holds the page of the last token."""
         table = self._tables.get(node)
-        return int(bool(table) and self._held[table[-1]] > 1)
+        return int(self._held[table[-1]] > 1) if table else 0
 
     def _take(self, account: Account) -> int:
         self._next += 1

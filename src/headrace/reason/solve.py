@@ -183,7 +183,7 @@ def _result(run: Run, plan: Plan, order: Order) -> Result:
     )
 
 
-def _agreement(run: Run, best: Candidate) -> tuple[float, int]:
+def _agreement(run: Run, best: Candidate) -> tuple[float, float]:
     """The share of the candidates' weight that gives the best one's answer, and their effective number (Σw)² / Σw²."""
     count = len(run.candidates)
     if best.answer is None:

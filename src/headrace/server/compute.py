@@ -108,7 +108,9 @@ class Search:
         yield b"data: [DONE]\n\n"
 
     def _choice(self, result: Result) -> ChatChoice:
-        whole = any(candidate.finished and candidate.text == result.text for candidate in result.candidates)
+        limit = self.task.ending.tokens or self.engine.context
+        ended = (candidate for candidate in result.candidates if candidate.finished and candidate.tokens < limit)
+        whole = any(candidate.text == result.text for candidate in ended)
         message = ChatMessage("assistant", result.text)
         return ChatChoice(index=0, message=message, logprobs=None, finish_reason="stop" if whole else "length")
 

@@ -37,12 +37,15 @@ class Trace:
     def load(cls, path: Path) -> Trace:
         """Reads a trace; a last line that was cut off is left out. Raises InvalidRequest."""
         trace = cls()
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().split(b"\n")
         for number, line in enumerate(lines):
             if not line:
                 continue
             try:
-                trace.events.append(Event(*json.loads(line)))
+                event = Event(*json.loads(line))
+                if not isinstance(event.kind, str) or not isinstance(event.data, dict):
+                    raise ValueError
+                trace.events.append(event)
             except (ValueError, TypeError):
                 if number == len(lines) - 1:
                     break
