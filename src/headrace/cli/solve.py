@@ -13,6 +13,7 @@ from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
 from headrace.cli.run import model_and_prompt
 from headrace.cli.show import note, print_json, stderr, write
+from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def solve(
         trace,
         resume,
     )
+    if trace is not None and trace.exists() and not resume:
+        raise InvalidRequest(f"{trace} is there already; add --resume to go on with it, or name another file.", "trace")
     space = answer_space(answer)
     with g.loaded_engine(model, options, quiet=json) as engine:
         chat = not raw and engine.tokenizer is not None and engine.tokenizer.chat_template is not None

@@ -8,9 +8,11 @@ never on which of them ended first.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from headrace.spec.budget import Budget, Spend
 
@@ -91,6 +93,15 @@ class Account:
             return float("inf")
         used = self.pages_held if name == "pages" else getattr(self.spend, name)
         return float(limit) - used - self._reserved[name]
+
+    def remaining(self) -> Budget:
+        """What is left now of every bound, of the budgets around as well."""
+        left: dict[str, Any] = {name: self.left(name) for name in _NAMES}
+        times = [a.budget.seconds - (a.clock() - a.started) for a in self.chain if a.budget.seconds is not None]
+        left["seconds"] = max(min(times, default=math.inf), 0.0)
+        whole = ("tokens", "prefill", "pages", "calls")
+        found = {name: None if math.isinf(value) else max(value, 0) for name, value in left.items()}
+        return Budget(**{name: int(v) if v is not None and name in whole else v for name, v in found.items()})
 
     def hold(self, pages: int) -> None:
         """Notes pages taken, or with a negative number given back."""

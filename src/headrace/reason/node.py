@@ -213,6 +213,15 @@ class Node:
         else:
             self.ending, self.paid = "budget", False
 
+    async def prefill(self) -> None:
+        """Computes its prompt now, so that forks share all of it; later, where a look at the clock has ended it."""
+        if self.ending is not None:
+            return
+        extension = self.live().extend(Stop(tokens=0))
+        with self.run.purse.watched(extension):
+            step = await extension
+        self.run.purse.note_cached(self.id, step.cached_tokens)
+
     def end_where(self, ending: Stop) -> None:
         """Marks it as ended where its text or its length has come to the end of an attempt."""
         if self.ending is None and any(text in self.text for text in ending.text):
@@ -272,8 +281,6 @@ class Node:
                 step = await extension
             count = len(step.token_ids)
             used = Amount(tokens=count, flops=purse.cost.flops(start, count))
-            if start == self._root.prompt:
-                purse.note_cached(self._root.id, step.cached_tokens)
             ending = _ending(step, stop, cut)
             logprobs = [entry.logprob for entry in step.logprobs or []]
             tops = [[logprob for _, logprob in entry.top or ()] for entry in step.logprobs or []]

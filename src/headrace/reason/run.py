@@ -72,7 +72,10 @@ class Run:
             fits = len(tokens) <= self.context
             data = {"tokens": tokens, **(await self.purse.prefill(node.id, 0, len(tokens)) if fits else REFUSED)}
             node.record("open", asked, data)
-        node.begin(data)
+            node.begin(data)
+            await node.prefill()
+        else:
+            node.begin(data)
         return node
 
     async def ask(self, text: str) -> Node:

@@ -121,7 +121,7 @@ class Joined:
             await self.left.run(run)
             await self.right.run(run)
             return
-        first, second = run.purse.account.budget.split([1, 1])
+        first, second = run.purse.account.remaining().split([1, 1])
         for plan, budget in ((self.left, first), (self.right, second)):
             with run.purse.within(budget):
                 await plan.run(run)

@@ -46,7 +46,18 @@ def top(values: Sequence[float], count: int) -> list[int]:
 @strategy("step_best_of_n", rule="score", needs=("scorer",), paper="2408.03314")
 async def step_best_of_n(run: Run, n: int = 4) -> None:
     """n proposals for every step, of which the best goes on."""
-    await frontier_search(run, (await run.open()).fork(n), lambda front, values: {top(values, 1)[0]: n})
+    front = (await run.open()).fork(n)
+    while True:
+        await run.step(front)
+        values = await run.scores(front)
+        best = front[top(values, 1)[0]]
+        for node in front:
+            if node is not best:
+                node.drop()
+        if best.ending is not None:
+            await run.finish([best])
+            return
+        front = multiplied(best, n)
 
 
 @strategy("step_beam", rule="score", needs=("scorer",), paper="2408.03314")

@@ -31,7 +31,8 @@ async def smc(
         before = {node.id: node.steps[-1] if node.steps else 1.0 for node in alive}
         await run.step(alive)
         await run.scores(alive)
-        now = {node.id: max(node.value, FLOOR) for node in alive}
+        unscored = run.exhausted  # then a value of 0 may say no more than that nobody paid for it
+        now = {n.id: before[n.id] if unscored and n.value == 0 else max(n.value, FLOOR) for n in alive}
         factors = [
             factor(target, before[node.id], now[node.id]) if node.id in now else 1.0 for node in population.particles
         ]
