@@ -26,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """The number behind the last mark (`\\boxed{`, `####`, `answer is`, `answer:`), else the last number; exact by value.
+    """The number behind the last mark (`\\boxed{`, `####`, `answer is`, `answer:`), else the last one; equal by value.
 
     Currencies, thousands commas, percent signs and markup are no part of it: $1,234.50 is 1234.5, 45% is 45.
     """
