@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.reason.answers import Choice, Json, Number, Text
+from headrace.reason.answers import Choice, Json, Line, Number, Text
 from headrace.reason.answers.marks import LONGEST, told, whole_number
 
 NUMBERS = {
@@ -94,7 +94,7 @@ def test_the_form_of_a_number_does_not_matter(value: int, zeros: int) -> None:
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_a_reader(text: str) -> None:
-    for space in (Number(), Choice(), Json(), Text()):
+    for space in (Number(), Choice(), Json(), Line(), Text()):
         answer = space.extract(text)
         assert answer is None or (answer and space.equal(answer, answer))
 
@@ -112,3 +112,23 @@ CHOICES = {
 @pytest.mark.parametrize("text", CHOICES)
 def test_a_letter_is_found_where_it_stands(text: str) -> None:
     assert Choice().extract(text) == CHOICES[text]
+
+
+LINES = {
+    "It is so.\nAnswer: **mother**.": "mother",
+    r"so \boxed{\text{Yes}}": "Yes",
+    "Answer: a, b, c\nThat is all.": "a, b, c",
+    "ziuqer": "ziuqer",
+    "First this.\nThen that.": None,
+    "Answer:": None,
+    "Answer: `x`\nNo.\nAnswer: ": "x",
+}
+
+
+@pytest.mark.parametrize("text", LINES)
+def test_a_line_is_found_where_it_stands(text: str) -> None:
+    assert Line().extract(text) == LINES[text]
+
+
+def test_a_line_has_no_case() -> None:
+    assert Line().equal("Yes", "yes") and not Line().equal("Yes", "no")

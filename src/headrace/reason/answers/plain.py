@@ -63,6 +63,24 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """What stands behind the last mark on its line, or in its box, or the only line of a text; without markup.
+
+    A text of several lines without a mark is unparsed: its last line may be anything. Equal without case.
+    """
+
+    name: str = "line"
+
+    def extract(self, text: str) -> str | None:
+        spans, lines = [_unmarked(span.text) for span in marked_spans(text)], text.strip().splitlines()
+        found = [span for span in spans if span] if spans else [_unmarked(line) for line in lines if len(lines) == 1]
+        return (found[-1] if found else None) or None
+
+    def equal(self, a: str, b: str) -> bool:
+        return a.casefold() == b.casefold()
+
+
+@dataclass(frozen=True, slots=True)
 class Json:
     """The last JSON object or list in the text; equal by value."""
 
@@ -81,6 +99,14 @@ class Json:
 
     def equal(self, a: str, b: str) -> bool:
         return a == b
+
+
+def _unmarked(line: str) -> str:
+    """A line without what only dresses it: bold, code, mathematics, a full stop."""
+    bare = re.sub(r"\\text\{([^{}]*)\}|\\[()\[\]]", r"\1", line)
+    while (less := bare.strip().strip("*`$").removesuffix(".")) != bare:
+        bare = less
+    return bare
 
 
 def _canonical(value: Any) -> str:

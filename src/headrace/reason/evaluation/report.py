@@ -1,0 +1,149 @@
+"""The figures of an evaluation as Markdown and as a small chart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Figures = Mapping[str, Any]
+COLUMNS = (
+    "strategy",
+    "budget",
+    "accuracy [95 %]",
+    "decode",
+    "total",
+    "seconds",
+    "pages",
+    "not answered",
+    "dominated by",
+)
+
+
+def markdown(figures: Figures, chart: str | None = None) -> str:
+    """A page that says how the figures came about. `chart`: the file name of an SVG to show."""
+    settings = figures["settings"]
+    parts = [
+        f"# {settings['task']} with {settings['model']}",
+        f"{figures['questions']} questions, profile {settings['profile']}, temperature {settings['temperature']:g}, "
+        f"at most {settings['max_tokens']} tokens an attempt, seed {settings['seed']}, "
+        f"scorer {settings['scorer'] or 'none'}.",
+    ]
+    if figures["rows"]:
+        parts += ["## Accuracy against cost", table(COLUMNS, cells(figures["rows"])), _NOTE]
+    if chart is not None:
+        parts.append(f"![accuracy against decode tokens]({chart})")
+    if figures["comparisons"]:
+        parts += [f"## Against {figures['baseline']}", _comparisons(figures["comparisons"]), sentence(figures)]
+    if figures["oracle"]:
+        parts += [
+            "## Oracle runs\n\nTheir scorer sees the gold answers: a bound, no result.",
+            table(COLUMNS, cells(figures["oracle"])),
+        ]
+    if figures["pool"] is not None:
+        parts += _pool(figures["pool"])
+    return "\n\n".join(parts) + "\n"
+
+
+_NOTE = (
+    "Decode: tokens drawn; total: with those given; seconds: of wall time, shared among the questions in flight; "
+    "pages: held at once; means over questions. Not answered: unparsed, timeout, cut by a bound. A row is dominated "
+    "where another one is as right for no more decode tokens."
+)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One tuple of COLUMNS a row."""
+    return [
+        (
+            row["strategy"] + (" (pool)" if row["source"] == "pool" else ""),
+            row["budget"],
+            f"{row['accuracy']:.1%} {_interval(row['interval'])}",
+            f"{row['decode_tokens']:.0f}",
+            f"{row['total_tokens']:.0f}",
+            f"{row['seconds']:.2f}",
+            f"{row['peak_pages']:.0f}",
+            _missing(row["classes"]),
+            row["dominated_by"] or "",
+        )
+        for row in rows
+    ]
+
+
+def sentence(figures: Figures) -> str:
+    """Which strategies beat the baseline at equal budgets, and what the questions could have shown."""
+    compared = figures["comparisons"]
+    told = [
+        f"{verdict}: {', '.join(found) or 'none'}"
+        for verdict in ("better", "worse", "no difference shown")
+        for found in [[_place(one) for one in compared if one["verdict"] == verdict]]
+    ]
+    least = [one["detectable"] for one in compared if one["detectable"] is not None]
+    reach = f" The smallest difference these questions find four times in five: {_span(least)}." if least else ""
+    return (
+        f"Of {len(compared)} comparisons at equal budgets, by their 95 % paired intervals, uncorrected – "
+        f"{'; '.join(told)}.{reach} Holm's p is corrected for all comparisons of the table."
+    )
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.1%}" if round(low, 3) == round(high, 3) else f"{low:.1%} to {high:.1%}"
+
+
+def _place(one: Mapping[str, Any]) -> str:
+    return one["strategy"] if one["budget"] == "no bound" else f"{one['strategy']} at {one['budget']}"
+
+
+def _comparisons(compared: Sequence[Mapping[str, Any]]) -> str:
+    columns = ("strategy", "budget", "difference [95 %]", "McNemar p", "Holm p", "detectable", "verdict")
+    rows = [
+        (
+            one["strategy"],
+            one["budget"],
+            f"{one['difference']:+.1%} {_interval(one['interval'], '+.1%')}",
+            f"{one['p']:.3f}",
+            f"{one['holm']:.3f}",
+            "" if one["detectable"] is None else f"{one['detectable']:.1%}",
+            one["verdict"],
+        )
+        for one in compared
+    ]
+    return table(columns, rows)
+
+
+def _pool(pool: Mapping[str, Any]) -> list[str]:
+    names = [name for name in ("pass", "maj", "best") if name in pool["curves"][0]]
+    columns = ("k", *(f"{name}@k [95 %]" for name in names))
+    rows = [
+        (str(row["k"]), *(f"{row[name]:.1%} {_interval(row[f'{name}_interval'])}" for name in names))
+        for row in pool["curves"]
+    ]
+    classes = ", ".join(f"{share:.1%} {kind}" for kind, share in pool["classes"].items() if share)
+    parts = [
+        f"## The pool\n\n{pool['samples']} attempts a question of {pool['tokens']:.0f} tokens on average: {classes}.",
+        table(columns, rows),
+    ]
+    if pool["scorer"] is not None:
+        quality = pool["scorer"]["quality"]
+        told = (
+            f"AUC {quality['auc']:.3f} {_interval(quality['interval'], '.3f')} over {quality['samples']} attempts"
+            if quality
+            else "no AUC: all attempts are right, or all are wrong"
+        )
+        parts.append(f"Scorer {pool['scorer']['name']}: {told}.")
+    return parts
+
+
+def _interval(bounds: Sequence[float], form: str = ".1%") -> str:
+    return f"[{bounds[0]:{form}}, {bounds[1]:{form}}]"
+
+
+def _missing(classes: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{share:.0%} {kind}" for kind, share in classes.items() if kind not in ("right", "wrong") and share
+    )
