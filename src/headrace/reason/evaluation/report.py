@@ -33,14 +33,15 @@ def markdown(figures: Figures, chart: str | None = None) -> str:
     if chart is not None:
         parts.append(f"![accuracy against decode tokens]({chart})")
     if figures["comparisons"]:
-        parts += [f"## Against {figures['baseline']}", _comparisons(figures["comparisons"]), sentence(figures)]
+        compared = table(*comparison_cells(figures["comparisons"]))
+        parts += [f"## Against {figures['baseline']}", compared, sentence(figures)]
     if figures["oracle"]:
         parts += [
             "## Oracle runs\n\nTheir scorer sees the gold answers: a bound, no result.",
             table(COLUMNS, cells(figures["oracle"])),
         ]
     if figures["pool"] is not None:
-        parts += _pool(figures["pool"])
+        parts += ["## The pool", scorer_line(figures["pool"]), table(*curve_cells(figures["pool"]["curves"]))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -99,9 +100,12 @@ def _place(one: Mapping[str, Any]) -> str:
     return one["strategy"] if one["budget"] == "no bound" else f"{one['strategy']} at {one['budget']}"
 
 
-def _comparisons(compared: Sequence[Mapping[str, Any]]) -> str:
+Table = tuple[Sequence[str], Sequence[tuple[str, ...]]]
+
+
+def comparison_cells(compared: Sequence[Mapping[str, Any]]) -> Table:
     columns = ("strategy", "budget", "difference [95 %]", "McNemar p", "Holm p", "detectable", "verdict")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             one["strategy"],
             one["budget"],
@@ -113,30 +117,28 @@ def _comparisons(compared: Sequence[Mapping[str, Any]]) -> str:
         )
         for one in compared
     ]
-    return table(columns, rows)
+    return columns, rows
 
 
-def _pool(pool: Mapping[str, Any]) -> list[str]:
-    names = [name for name in ("pass", "maj", "best") if name in pool["curves"][0]]
+def curve_cells(curves: Sequence[Mapping[str, Any]]) -> Table:
+    names = [name for name in ("pass", "maj", "best") if name in curves[0]]
     columns = ("k", *(f"{name}@k [95 %]" for name in names))
-    rows = [
-        (str(row["k"]), *(f"{row[name]:.1%} {_interval(row[f'{name}_interval'])}" for name in names))
-        for row in pool["curves"]
+    return columns, [
+        (str(row["k"]), *(f"{row[name]:.1%} {_interval(row[f'{name}_interval'])}" for name in names)) for row in curves
     ]
+
+
+def scorer_line(pool: Mapping[str, Any]) -> str:
+    """The pool in a sentence, and how well its scorer tells right from wrong."""
     classes = ", ".join(f"{share:.1%} {kind}" for kind, share in pool["classes"].items() if share)
-    parts = [
-        f"## The pool\n\n{pool['samples']} attempts a question of {pool['tokens']:.0f} tokens on average: {classes}.",
-        table(columns, rows),
-    ]
-    if pool["scorer"] is not None:
-        quality = pool["scorer"]["quality"]
-        told = (
-            f"AUC {quality['auc']:.3f} {_interval(quality['interval'], '.3f')} over {quality['samples']} attempts"
-            if quality
-            else "no AUC: all attempts are right, or all are wrong"
-        )
-        parts.append(f"Scorer {pool['scorer']['name']}: {told}.")
-    return parts
+    told = f"{pool['samples']} attempts a question of {pool['tokens']:.0f} tokens on average: {classes}."
+    if pool["scorer"] is None:
+        return told
+    quality = pool["scorer"]["quality"]
+    if quality is None:
+        return f"{told} Scorer {pool['scorer']['name']}: no AUC, for all attempts are right, or all wrong."
+    auc = f"AUC {quality['auc']:.3f} {_interval(quality['interval'], '.3f')}"
+    return f"{told} Scorer {pool['scorer']['name']}: {auc} over {quality['samples']} attempts."
 
 
 def _interval(bounds: Sequence[float], form: str = ".1%") -> str:
