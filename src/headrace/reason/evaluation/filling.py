@@ -98,7 +98,7 @@ async def fill(engine: Surface, jobs: Sequence[Job], store: Store, how: How, rep
 async def carried_out(engine: Surface, job: Job, how: How, shared: SharedClock) -> Sample:
     """One run. One that does not fit (its question alone is beyond a bound) is a sample of kind budget."""
     seed = seed_of(how.seed, job.item.id, job.draw)
-    order = Order(job.strategy, job.budget, how.scorer, seed, how.sampling)
+    order = Order(job.strategy, job.budget, how.scorer, seed, how.sampling, clock=how.clock)
     chat = engine.tokenizer is not None and engine.tokenizer.chat_template is not None
     task = job.item.task if chat else replace(job.item.task, chat=False)
     entered = shared.enter()

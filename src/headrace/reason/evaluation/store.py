@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
@@ -83,11 +83,11 @@ class Store:
         self.path = path
         self.settings = {"format": FORMAT, **json.loads(json.dumps(dict(settings)))}
         self.samples: dict[Key, Sample] = {}
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+", encoding="utf-8")
+        self._file = path.open("a+b")
         try:
             self._lock()
             self._read()
@@ -125,18 +125,15 @@ class Store:
     def _read(self) -> None:
         assert self._file is not None
         self._file.seek(0)
-        lines, good = self._file.read().splitlines(keepends=True), 0
+        *lines, torn = self._file.read().split(b"\n")
         for number, line in enumerate(lines):
-            if not line.endswith("\n"):
-                break
             self._take(number, line)
-            good += len(line.encode())
-        self._file.truncate(good)
+        self._file.truncate(self._file.tell() - len(torn))
         self._file.seek(0, os.SEEK_END)
-        if good == 0:
+        if not lines:
             self._write(self.settings)
 
-    def _take(self, number: int, line: str) -> None:
+    def _take(self, number: int, line: bytes) -> None:
         try:
             found = json.loads(line)
             if number == 0:
@@ -164,5 +161,5 @@ class Store:
 
     def _write(self, value: Mapping[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
