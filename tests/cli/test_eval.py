@@ -12,7 +12,14 @@ from headrace.reason.tasks.gsm8k import gsm8k_file
 from headrace.spec.errors import ModelFileError
 
 SMALL = ("--task", "gsm8k", "--questions", "2", "--max-tokens", "6", "--threads", "1", "--state-memory", "128")
-PLANS = ("--strategy", "single", "--strategy", "self_consistency(n=2)", "--strategy", "sequential_revision(rounds=1, chains=1)")
+PLANS = (
+    "--strategy",
+    "single",
+    "--strategy",
+    "self_consistency(n=2)",
+    "--strategy",
+    "sequential_revision(rounds=1, chains=1)",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

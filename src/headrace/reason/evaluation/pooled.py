@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from headrace.reason.agreement import betastop
 from headrace.reason.choose import Best, groups
 from headrace.reason.evaluation.store import Kind, Sample
 from headrace.reason.strategy import Plan, Step
-from headrace.reason.votes import stopping_confidence
+from headrace.reason.votes import vote
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.model import PAGE_TOKENS
@@ -78,7 +80,8 @@ def outcomes(plan: Step, question: Question, budget: Budget, orders: np.ndarray)
 def orders_of(size: int, seed: int = 0, count: int = ORDERS) -> np.ndarray:
     """int [count, size]: the order of drawing, then random ones."""
     rng = np.random.default_rng([seed, size])
-    return np.stack([np.arange(size), *(rng.permutation(size) for _ in range(count - 1))])
+    more = min(count, math.factorial(size)) - 1
+    return np.stack([np.arange(size), *(rng.permutation(size) for _ in range(more))])
 
 
 def _outcome(plan: Step, question: Question, budget: Budget, order: list[int]) -> Outcome:
@@ -125,7 +128,7 @@ def _waves(plan: Step, question: Question, fitting: list[int]) -> list[list[int]
     for start in range(0, len(fitting), size):
         waves.append(fitting[start : start + size])
         votes.update(lead for place in waves[-1] if (lead := question.leads[place]) is not None)
-        if stopping_confidence(list(votes.values())) >= confidence:
+        if betastop(votes.values(), confidence):
             break
     return waves
 
@@ -141,12 +144,8 @@ def pick(rule: Best, question: Question, taken: Sequence[int]) -> int:
         return pool[0]
     if rule == "score" or question.leads[pool[0]] is None:
         return max(pool, key=score)
-    votes: dict[int, float] = {}
-    for place in pool:
-        lead = question.leads[place]
-        assert lead is not None
-        votes[lead] = votes.get(lead, 0.0) + (score(place) if rule == "weighted" else 1.0)
-    top = max(votes, key=lambda lead: votes[lead])
+    weights = [score(place) if rule == "weighted" else 1.0 for place in pool]
+    top = vote([question.leads[place] for place in pool], weights).answer
     return max((place for place in pool if question.leads[place] == top), key=score)
 
 
