@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,34 @@ def test_figures_come_from_the_store_and_a_second_run_adds_none(headrace, smollm
 
     other = headrace(*words, "--temperature", "0.5")
     assert other.exit_code == 2 and "belongs to temperature 0.8" in other.stderr
+
+
+def test_a_killed_evaluation_goes_on(headrace, smollm2: Path) -> None:
+    words = ("eval", str(smollm2), *SMALL, "--strategy", "self_consistency(n=8)", "--concurrency", "1")
+    store = Path("s.jsonl")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headrace.cli", *words, "--store", str(store)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while process.poll() is None and (not store.exists() or store.read_bytes().count(b"\n") < 3):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = store.read_bytes().rpartition(b"\n")[0].splitlines()
+    assert len(kept) >= 3
+    went_on, whole = (headrace(*words, "--json", "--store", name) for name in (str(store), "whole.jsonl"))
+    assert went_on.exit_code == whole.exit_code == 0, went_on.output
+    assert store.read_bytes().splitlines()[: len(kept)] == kept
+    curves = [json.loads(result.stdout)["pool"]["curves"] for result in (went_on, whole)]
+    assert curves[0] == curves[1]
+    texts = [{(s["item"], s["draw"]): s["text"] for s in samples(path)} for path in (store, Path("whole.jsonl"))]
+    assert texts[0] == texts[1] and len(texts[0]) == 2 * 8 == len(samples(store))
+
+
+def samples(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
 
 
 REFUSED = {

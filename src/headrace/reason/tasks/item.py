@@ -15,13 +15,15 @@ Verdict: TypeAlias = Literal["right", "wrong", "undecided"]
 class Item:
     """`task` is all that a run gets; `gold` and `check` stay here. `id` is the same in every run of the task.
 
-    `check`: a scorer of the task's own, which may accept answers that differ from `gold`.
+    `check`: a scorer of the task's own, which may accept answers that differ from `gold`. `so_far`: an exact
+    scorer of unfinished texts, 1 where every step is right; only oracle runs ask it.
     """
 
     id: str
     task: Task
     gold: str | None
     check: Callable[[str], bool] | None = None
+    so_far: Callable[[str], float] | None = None
 
     def verdict(self, answer: str) -> Verdict:
         """Undecided: the comparison was given up because it took too long."""
