@@ -24,8 +24,8 @@ SHA256 = "752adc99f23132275139f1f7be57126b08735a55daf0c56859ee6df70abafbac"
 QUESTIONS = 1319
 
 ASK = "\n\nReason step by step, and put your final answer within \\boxed{}."
-STEP = Stop(tokens=96, text=("\n",), include=True)
-ENDING = Stop(tokens=320)
+STEP = Stop(tokens=96, text=("\n\n",), include=True)
+ENDING = Stop(tokens=384)
 
 
 def gsm8k(count: int, seed: int = 0) -> list[Item]:
