@@ -15,7 +15,7 @@ from headrace.spec.sampling import Stop
 
 ASK = "\n\nReason step by step, and put your final answer within \\boxed{}."
 STEP = Stop(tokens=96, text=("\n\n",), include=True)
-ENDING = Stop(tokens=320)
+ENDING = Stop(tokens=384)
 _PLAIN = re.compile(r"[-+]?[0-9.,/]+")
 """An answer that is a number; 1e5 may be one of base 16."""
 DRAWN = 1000
