@@ -7,6 +7,7 @@ import json
 import pytest
 
 from headrace.reason.answers import Number
+from headrace.reason.tasks.arith import problems
 from headrace.reason.tasks.gsm8k import QUESTIONS, gsm8k, gsm8k_file
 from headrace.reason.tasks.item import Item
 from headrace.reason.tasks.registry import items, tasks
@@ -74,7 +75,26 @@ def test_settings_are_the_difficulty() -> None:
     assert all("max_digits=1" in item.id for item in easy)
 
 
+@pytest.mark.parametrize("family", ["sums", "words"])
+def test_arith_is_graded_by_its_oracle_and_hides_it(family: str) -> None:
+    few, more = items(f"arith:{family}(steps=3)", 4, 2), items(f"arith:{family}(steps=3)", 9, 2)
+    assert [item.id for item in few] == [item.id for item in more[:4]]
+    known = {problem.question: problem for problem in problems(family, 3, 9, 2)}  # type: ignore[arg-type]
+    for item in more:
+        problem = known[item.task.question]
+        text = "\n".join(problem.lines)
+        answer = item.task.answers.extract(text)
+        assert answer is not None and item.verdict(answer) == "right" and not item.task.meta
+        assert item.verdict(str(problem.answer + 1)) == "wrong"
+        assert item.so_far is not None and item.so_far(problem.lines[0] + "\n") == 1
+        assert item.so_far("1+1=3\n" + text) == 0
+
+
 REFUSED = {
+    "arith": "as in arith:NAME; give one of sums, words",
+    "arith:products": "Family 'products' is unknown",
+    "arith:sums(steps=99)": "steps is 99",
+    "arith:sums(hard=True)": "does not take these settings",
     "gsm9": "no task 'gsm9'; give one of gsm8k",
     "gsm8k:hard": "no families",
     "gsm8k(count=3)": "no settings",
@@ -100,4 +120,4 @@ def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", None)
     with pytest.raises(InvalidRequest, match=r"pip install 'headrace\[reason\]'"):
         items("gym:gcd", 1)
-    assert set(tasks()) >= {"gsm8k", "gym"}
+    assert set(tasks()) >= {"gsm8k", "gym", "arith"}

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from headrace.reason.tasks.item import Item
     from headrace.spec.reasoning import Scorer
 
-TaskName = Annotated[str, typer.Option("--task", "-t", help="gsm8k, or gym:FAMILY(setting=value).")]
+TaskName = Annotated[str, typer.Option("--task", "-t", help="gsm8k, arith:FAMILY(steps=N), gym:FAMILY(setting=value).")]
 Strategies = Annotated[list[str], typer.Option("--strategy", "-s", help="See `headrace strategies`; may be repeated.")]
 Budgets = Annotated[list[str], typer.Option("--budget", "-b", help="Bounds, like '400 tok'; may be repeated.")]
 Questions = Annotated[int, typer.Option(min=1, help="How many questions of the task.")]
 Samples = Annotated[int, typer.Option(min=0, help="Attempts a question in the pool; 0: what the strategies need.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs a question of a strategy that no pool can serve.")]
 Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Of questions and draws.")]
-ScorerName = Annotated[str | None, typer.Option("--scorer", help="What scores attempts: judge, oracle, oracle(NOISE).")]
+ScorerName = Annotated[
+    str | None, typer.Option("--scorer", help="What scores attempts: judge, arith_judge, oracle(NOISE).")
+]
 Temperature = Annotated[float, typer.Option(help="Of every draw.")]
 MostTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest attempt (default: the task's).")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Questions at the same time; no result depends on it.")]
@@ -101,6 +103,10 @@ def scorer_of(name: str | None, asked: Sequence[Item], seed: int) -> Scorer | No
 
     if name is None:
         return None
+    if name == "arith_judge":
+        from headrace.reason.tasks.arith_task import ArithJudge
+
+        return ArithJudge()
     oracle = re.fullmatch(r"oracle(?:\((?:noise=)?([0-9.]+)\))?", name)
     return oracle_scorer(asked, float(oracle[1] or 0), seed) if oracle else scorer_named(name)
 

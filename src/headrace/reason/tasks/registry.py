@@ -1,4 +1,4 @@
-"""Tasks by name: `gsm8k`, `gym:gcd`, `gym:chain_sum(min_terms=2, max_terms=3)`."""
+"""Tasks by name: `gsm8k`, `arith:sums(steps=4)`, `gym:gcd`, `gym:chain_sum(min_terms=2, max_terms=3)`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("gsm8k", "gsm8k", "GSM8K's test split, 1,319 word problems"),
+        Kind(
+            "arith", "arith_items", "sums and word problems made here; steps and largest", lambda room: room.families()
+        ),
         Kind("gym", "gym", "reasoning-gym's generators; settings are the generator's", lambda room: room.families()),
     )
 }
@@ -55,7 +58,10 @@ def items(spec: str, count: int, seed: int = 0) -> list[Item]:
     if not match["family"]:
         known = ", ".join(kind.families(room))
         raise InvalidRequest(f"{kind.name} needs a family, as in {kind.name}:NAME; give one of {known}.", "task")
-    return load(match["family"], count, seed, **settings)
+    try:
+        return load(match["family"], count, seed, **settings)
+    except TypeError as error:
+        raise InvalidRequest(f"{spec} does not take these settings ({error}); correct them.", "task") from None
 
 
 def _settings(text: str | None, spec: str) -> dict[str, Any]:
