@@ -17,29 +17,24 @@ _SPEC = re.compile(r"\s*(?P<name>\w+)(?::(?P<family>\w+))?\s*(?P<settings>\(.*\)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One line of the registry. `families`: the parts after the colon; None for a task that has none."""
+    """A task, and the module of this folder whose function of that name makes its questions.
+
+    `families`: what may stand after the colon, from that module; None for a task that has none.
+    """
 
     name: str
     module: str
-    summary: str
     families: Callable[[Any], list[str]] | None = None
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("gsm8k", "gsm8k", "GSM8K's test split, 1,319 word problems"),
-        Kind(
-            "arith", "arith_items", "sums and word problems made here; steps and largest", lambda room: room.families()
-        ),
-        Kind("gym", "gym", "reasoning-gym's generators; settings are the generator's", lambda room: room.families()),
+        Kind("gsm8k", "gsm8k"),
+        Kind("arith", "arith_items", lambda room: room.families()),
+        Kind("gym", "gym", lambda room: room.families()),
     )
 }
-
-
-def tasks() -> dict[str, str]:
-    """Every task by name, with what it is."""
-    return {kind.name: kind.summary for kind in KINDS.values()}
 
 
 def items(spec: str, count: int, seed: int = 0) -> list[Item]:
