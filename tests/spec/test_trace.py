@@ -1,4 +1,4 @@
-"""Files that are no trace are said to be none."""
+"""A trace is read as far as it was written, wherever a kill has torn its last line; other files are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.spec.errors import InvalidRequest
-from headrace.spec.trace import Trace
+from headrace.spec.trace import FORMAT, Trace
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,20 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path: Path, content: bytes) -> N
         Trace.load(path)
 
 
-def test_a_last_line_cut_inside_a_character_is_left_out(tmp_path: Path) -> None:
+def test_a_trace_cut_at_any_byte_is_read_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     trace = Trace(path)
-    trace.add("run", format=1)
-    trace.add("extend", text="größer")
+    trace.add("run", format=FORMAT, question="é – ?")
+    trace.add("extend", "0", 1, text="a\u2028b – c")
     trace.close()
     whole = path.read_bytes()
-    path.write_bytes(whole[: whole.index("ö".encode()) + 1])
-    assert [event.kind for event in Trace.load(path).events] == ["run"]
+    first = whole.index(b"\n")
+    for length in range(first + 1, len(whole) + 1):
+        path.write_bytes(whole[:length])
+        found = Trace.load(path).events
+        assert found == trace.events[: len(found)]
+        assert len(found) == (2 if length >= len(whole) - 1 else 1)
+    for length in range(first):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InvalidRequest, match="no trace"):
+            Trace.load(path)

@@ -122,6 +122,41 @@ def _progress() -> Progress:
     return Progress(*columns, console=stderr(), transient=True)
 
 
+Count = Callable[[str, int, int], None]
+"""(what, runs done, runs in all)"""
+
+
+@contextmanager
+def progress_counts(quiet: bool = False) -> Iterator[Count | None]:
+    """A function to report how many are done; a bar on a terminal, a line each tenth elsewhere."""
+    console = stderr()
+    if quiet:
+        yield None
+        return
+    if not console.is_terminal:
+        yield _line_per_tenth(console)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Remaining())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
+
+
+def _line_per_tenth(console: Console) -> Count:
+    seen: set[int] = set()
+
+    def report(what: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(total, 1)
+        if tenth not in seen:
+            seen.add(tenth)
+            console.print(f"{done} of {total}: {what} …", markup=False)
+
+    return report
+
+
 def megabytes(nbytes: int | None) -> str:
     """Decimal: 1 MB is a million bytes, as in every size of a file or a package that is shown."""
     return "?" if nbytes is None else f"{nbytes / 1e6:,.1f} MB"

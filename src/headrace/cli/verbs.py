@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import headrace
-from headrace.cli import bench, chat, evidence, models, pull, run, serve, solve, strategies, trace
+from headrace.cli import bench, chat, evaluate, evidence, models, pull, run, serve, solve, strategies, trace
 from headrace.cli.show import EXIT_INTERRUPTED, complain
 from headrace.cli.usage import usage_sentence
 from headrace.spec.errors import EngineStopped, HeadraceError
@@ -105,6 +105,7 @@ VERBS: Sequence[Callable[..., None]] = (
 )
 for verb in VERBS:
     app.command()(verb)
+app.command("eval")(evaluate.evaluate)
 app.add_typer(trace.app, name="trace")
 app.add_typer(evidence.app, name="evidence")
 

@@ -37,7 +37,7 @@ class Trace:
     def load(cls, path: Path) -> Trace:
         """Reads a trace; a last line that was cut off is left out. Raises InvalidRequest."""
         trace = cls()
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().split(b"\n")  # a kill may have torn a character, not only a line
         for number, line in enumerate(lines):
             if not line:
                 continue

@@ -6,11 +6,9 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?")
-_MARKED = re.compile(r"(?:####|\\boxed\{|[Aa]nswer(?: is)?\s*[:=]?)\s*\$?\s*([^\n}]*)")
+from headrace.reason.answers.marks import direct_number, last_number, marked_spans, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +26,17 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """The number behind the last mark (`####`, `\\boxed{`, `answer:`), else the last number; equal by value."""
+    """The number behind the last mark (`\\boxed{`, `####`, `answer is`, `answer:`), else the last one; equal by value.
+
+    Currencies, thousands commas, percent signs and markup are no part of it: $1,234.50 is 1234.5, 45% is 45.
+    """
 
     name: str = "number"
 
     def extract(self, text: str) -> str | None:
-        marked = [found for mark in _MARKED.finditer(text) for found in _NUMBER.findall(mark[1])[:1]]
-        numbers = marked or _NUMBER.findall(text)
-        value = _exact(numbers[-1]) if numbers else None
-        return None if value is None else str(value)
+        marked = [number for span in marked_spans(text) if (number := direct_number(span)) is not None]
+        value = marked[-1] if marked else last_number(text)
+        return None if value is None else told(value)
 
     def equal(self, a: str, b: str) -> bool:
         return a == b
@@ -54,12 +54,30 @@ class Choice:
 
     def extract(self, text: str) -> str | None:
         one = re.compile(rf"(?<![A-Za-z])\(?([{re.escape(self.letters)}])\)?(?![A-Za-z'])")
-        marked = [found for mark in _MARKED.finditer(text) for found in one.findall(mark[1])[:1]]
+        marked = [letter for span in marked_spans(text) for letter in one.findall(span.text)[:1]]
         found = marked or one.findall(text)
         return found[-1] if found else None
 
     def equal(self, a: str, b: str) -> bool:
         return a == b
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What stands behind the last mark on its line, or in its box, or the only line of a text; without markup.
+
+    A text of several lines without a mark is unparsed: its last line may be anything. Equal without case.
+    """
+
+    name: str = "line"
+
+    def extract(self, text: str) -> str | None:
+        spans, lines = [_unmarked(span.text) for span in marked_spans(text)], text.strip().splitlines()
+        found = [span for span in spans if span] if spans else [_unmarked(line) for line in lines if len(lines) == 1]
+        return (found[-1] if found else None) or None
+
+    def equal(self, a: str, b: str) -> bool:
+        return a.casefold() == b.casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +101,12 @@ class Json:
         return a == b
 
 
-def _exact(number: str) -> Fraction | None:
-    try:
-        if "." in number and "/" in number:
-            whole, _, below = number.replace(",", "").partition("/")
-            return Fraction(whole) / Fraction(below)
-        return Fraction(number.replace(",", ""))
-    except (ValueError, ZeroDivisionError):
-        return None
+def _unmarked(line: str) -> str:
+    """A line without what only dresses it: bold, code, mathematics, a full stop."""
+    bare = re.sub(r"\\text\{([^{}]*)\}|\\[()\[\]]", r"\1", line)
+    while (less := bare.strip().strip("*`$").removesuffix(".")) != bare:
+        bare = less
+    return bare
 
 
 def _canonical(value: Any) -> str:

@@ -1,0 +1,1 @@
+"""Evaluation: every sample is stored once, and every figure is recomputed from the store."""

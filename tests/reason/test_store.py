@@ -1,0 +1,86 @@
+"""Samples survive every kill, stand once each, and never mix with those of other settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from headrace.reason.evaluation.store import Sample, Store, budget_key
+from headrace.spec.budget import Budget
+from headrace.spec.errors import InvalidRequest
+
+SETTINGS = {"model": "toy", "seed": 3}
+SAMPLE = Sample(
+    "toy/0", "single", "{}", 0, 5, "right", "7", "7 \u2013 é\n", None, 3, 8, 8, 0, 0, 1, 10.0, 0.5, "done", False, False
+)
+
+
+def samples(count: int) -> list[Sample]:
+    return [replace(SAMPLE, draw=draw) for draw in range(count)]
+
+
+def written(path: Path, count: int) -> bytes:
+    with Store(path, SETTINGS) as store:
+        for sample in samples(count):
+            store.add(sample)
+    return path.read_bytes()
+
+
+def test_what_was_added_is_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "s.jsonl"
+    before = written(path, 3)
+    with Store(path, SETTINGS) as store:
+        assert list(store.samples.values()) == samples(3)
+        store.add(samples(3)[1])
+    assert path.read_bytes() == before, "a sample stands once"
+
+
+def test_a_file_cut_at_any_byte_goes_on_to_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    whole = written(path, 3)
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        with Store(path, SETTINGS) as store:
+            assert list(store.samples.values()) == samples(3)[: len(store.samples)]
+        assert written(path, 3) == whole
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    before = written(path, 1)
+    with pytest.raises(InvalidRequest, match="belongs to seed 3, this evaluation has 4; give another --store"):
+        Store(path, SETTINGS | {"seed": 4})
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["no json", "[1, 2]", '{"item": "toy/0"}'])
+def test_a_line_that_is_no_sample_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "s.jsonl"
+    written(path, 1)
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InvalidRequest, match="line 3"):
+        Store(path, SETTINGS)
+
+
+def test_another_file_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text(json.dumps({"dear": "diary"}) + "\n")
+    with pytest.raises(InvalidRequest, match="no store"):
+        Store(path, SETTINGS)
+    assert json.loads(path.read_text()) == {"dear": "diary"}
+
+
+def test_two_evaluations_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    with Store(path, SETTINGS), pytest.raises(InvalidRequest, match="Another evaluation"):
+        Store(path, SETTINGS)
+    Store(path, SETTINGS).close()
+
+
+def test_budgets_are_told_apart_to_the_last_digit() -> None:
+    assert budget_key(Budget(tokens=1234567)) != budget_key(Budget(tokens=1234568))
+    assert budget_key(Budget()) == "{}"

@@ -1,0 +1,97 @@
+"""Rows, comparisons, dominated strategies, and how they are written down."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from headrace.reason.evaluation.chart import chart
+from headrace.reason.evaluation.pooled import Outcome
+from headrace.reason.evaluation.report import COLUMNS, markdown, sentence
+from headrace.reason.evaluation.store import KINDS
+from headrace.reason.evaluation.table import Row, comparisons, dominated, holm_corrected
+from headrace.reason.intervals import mcnemar, wilson
+
+
+def row(name: str, kinds: list[str], tokens: int, budget: str = "no bound", oracle: bool = False) -> Row:
+    found = {str(k): [Outcome(kind, tokens, 10, 0.5, 3)] for k, kind in enumerate(kinds)}  # type: ignore[arg-type]
+    return Row(name, budget, "live", oracle, found)
+
+
+GOOD = ["right"] * 18 + ["wrong", "budget"]
+POOR = ["right"] * 6 + ["wrong"] * 12 + ["unparsed", "timeout"]
+
+
+def test_one_run_a_question_has_wilsons_interval_and_its_classes() -> None:
+    told = row("single", GOOD, 5).as_json()
+    assert told["accuracy"] == 0.9 and told["interval"] == list(wilson(18, 20))
+    assert told["classes"] == pytest.approx({"right": 0.9, "wrong": 0.05, "unparsed": 0, "timeout": 0, "budget": 0.05})
+    assert (told["decode_tokens"], told["total_tokens"], told["peak_pages"]) == (5, 15, 3)
+    assert set(told["classes"]) == set(KINDS)
+
+
+def test_several_runs_a_question_are_clusters() -> None:
+    both = {"a": ["right", "right"], "b": ["wrong", "wrong"]}
+    found = {item: [Outcome(kind, 1, 1, 0.0, 1) for kind in kinds] for item, kinds in both.items()}  # type: ignore[arg-type]
+    told = Row("x", "no bound", "pool", False, found)
+    assert told.accuracy == 0.5 and told.interval == (0.0, 1.0), "two questions, however many runs"
+
+
+def test_a_difference_is_paired_and_says_what_could_be_seen() -> None:
+    rows = [row("self_consistency(n=4)", POOR, 40), row("best", GOOD, 40), row("same", POOR, 40)]
+    rows += [row("elsewhere", GOOD, 40, "9 tok")]
+    best, same = comparisons(rows, "self_consistency(n=4)")
+    assert best.difference == pytest.approx(0.6) and best.verdict == "better" and best.interval[0] > 0
+    assert best.p == mcnemar(12, 0) and best.holm == 2 * best.p
+    assert (same.difference, same.p, same.verdict) == (0.0, 1.0, "no difference shown")
+    assert best.detectable is not None and 0 < best.detectable < 1 and same.detectable == 0
+
+
+def test_a_row_is_dominated_by_one_as_right_for_less() -> None:
+    rows = [row("a", GOOD, 40), row("b", POOR, 40), row("c", POOR, 10), row("d", GOOD, 40), row("e", GOOD, 50)]
+    assert dominated(rows) == {1: 0, 4: 0}
+
+
+def test_holm() -> None:
+    assert holm_corrected([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_corrected([]) == []
+
+
+def figures() -> dict:
+    rows = [row("self_consistency(n=4)", POOR, 40), row("a & b | c<d>", GOOD, 80)]
+    told = [one.as_json() | {"dominated_by": None} for one in rows]
+    settings = {"task": "toy", "model": "m", "profile": "p", "temperature": 0.8, "max_tokens": 40, "seed": 1}
+    return {
+        "settings": settings | {"scorer": None},
+        "questions": 20,
+        "baseline": "self_consistency(n=4)",
+        "rows": told,
+        "comparisons": [one.as_json() for one in comparisons(rows, "self_consistency(n=4)")],
+        "oracle": [row("best_of_n", GOOD, 40, oracle=True).as_json() | {"dominated_by": None}],
+        "pool": None,
+    }
+
+
+def test_the_page_says_what_beat_what_and_keeps_oracles_apart() -> None:
+    page = markdown(figures(), "eval.svg")
+    lines = page.splitlines()
+    assert page.index("## Accuracy") < page.index("## Against") < page.index("## Oracle runs")
+    assert page.rindex("best_of_n") > page.index("## Oracle runs") > page.index("a & b")
+    for start in [k for k, line in enumerate(lines) if set(line) <= set("| -") and line]:
+        width = len(re.split(r"(?<!\\)\|", lines[start]))
+        assert len(re.split(r"(?<!\\)\|", lines[start - 1])) == len(re.split(r"(?<!\\)\|", lines[start + 1])) == width
+    assert "better: a & b | c<d>; worse: none" in sentence(figures())
+    assert f"| {COLUMNS[0]} |" in page and "![" in page
+
+
+def test_the_chart_is_sound_and_shows_every_row() -> None:
+    root = ElementTree.fromstring(chart(figures()["rows"], "a < b"))
+    space = "{http://www.w3.org/2000/svg}"
+    texts = [element.text for element in root.iter(f"{space}text")]
+    assert "a & b | c<d>" in texts and "self_consistency(n=4)" in texts
+    assert len(list(root.iter(f"{space}circle"))) == 2 + 2
+    numbers = [float(found) for element in root.iter() for found in re.findall(r"-?\d+\.\d+", str(element.attrib))]
+    assert all(0 <= number <= 760 for number in numbers)
+    ElementTree.fromstring(chart([], "nothing"))
