@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from headrace.engine.sequence import Place
 from headrace.engine.surface import Prompt, Surface
@@ -22,6 +22,8 @@ from headrace.reason.together import together
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.reasoning import Candidate, Scored, Scorer
 from headrace.spec.sampling import Sampling, Stop
+
+Read: TypeAlias = Callable[[str], str | None]
 
 
 @dataclass
@@ -185,11 +187,13 @@ class Run:
             "cut": account.stopped_by,  # also where a scorer's own verb met a bound
         }
 
-    async def finish(self, nodes: Iterable[Node], origin: str = "", keep: bool = False) -> list[Candidate]:
-        """Makes each node a candidate and, unless `keep`, drops it."""
+    async def finish(
+        self, nodes: Iterable[Node], origin: str = "", keep: bool = False, read: Read | None = None
+    ) -> list[Candidate]:
+        """Makes each node a candidate and, unless `keep`, drops it. `read`: how its answer is read, if not as usual."""
         made = []
         for node in nodes:
-            made.append(await self._candidate(node, origin))
+            made.append(await self._candidate(node, origin, read or self.task.answers.extract))
             if not keep:
                 node.drop()
         self.show_best()
@@ -202,13 +206,13 @@ class Run:
             self._shown = best.id
             self.journal.note("best", candidate=best.id, answer=best.answer)
 
-    async def _candidate(self, node: Node, origin: str) -> Candidate:
+    async def _candidate(self, node: Node, origin: str, read: Read) -> Candidate:
         number = len(self.candidates)
         text = _before(node.text, self.task.ending.text)
         data = self.journal.recorded("candidate", f"candidate{number}", 0, [node.id])
         if data is None:
             score = node.steps[-1] if node.steps else None
-            answer = await asyncio.to_thread(self.task.answers.extract, text)
+            answer = await asyncio.to_thread(read, text)
             data = {"answer": answer, "text": text, "finished": node.ending != "budget", "score": score}
             self.journal.record("candidate", f"candidate{number}", 0, [node.id], data | {"origin": origin})
         candidate = Candidate(

@@ -122,16 +122,19 @@ def _continued(path: Path) -> tuple[Trace, Callable[[], None]]:
     return Trace(part), lambda: os.replace(part, path)
 
 
-async def replay(trace: Trace, answers: AnswerSpace | None = None) -> Result:
+async def replay(trace: Trace, answers: AnswerSpace | None = None, meta: Mapping[str, Any] | None = None) -> Result:
     """The same result from the trace alone, without a model. Raises InvalidRequest where the trace is not whole.
 
-    `answers`: the space that the run had, where it was not one of those with a name.
+    `answers`: the space that the run had, where it was not one of those with a name. `meta`: what its task handed
+    over beside the question, where the strategy needs that.
     """
     facts = trace.header
     plan = parse(facts["strategy"])
+    if missing := sorted(plan.needs - {"scorer"} - (meta or {}).keys()):
+        raise InvalidRequest(f"The trace of {plan} does not hold the task's {missing[0]}; give it as meta.", "trace")
     step, ending = (_stop(facts[name]) for name in ("step_stop", "ending_stop"))
     space = answers or answer_space(facts["answers"])
-    task = Task(facts["question"], space, step, ending, facts["chat"], tuple(facts["before"]))
+    task = Task(facts["question"], space, step, ending, facts["chat"], tuple(facts["before"]), meta or {})
     order = Order(sampling=Sampling(temperature=facts["temperature"]))
     copy = Trace()
     copy.add("run", **facts)

@@ -20,7 +20,20 @@ from headrace.spec.errors import InvalidRequest
 
 Body: TypeAlias = Callable[..., Awaitable[None]]
 
-ROOMS = ("sampling", "beams", "trees", "particles", "revision", "stopping", "auto")
+ROOMS = (
+    "sampling",
+    "beams",
+    "trees",
+    "particles",
+    "revision",
+    "stopping",
+    "auto",
+    "combining",
+    "medprompt",
+    "thinksum",
+    "perception",
+    "questioning",
+)
 """Modules of `reason.strategies`."""
 LONGEST = 1000
 """Characters of a strategy."""

@@ -17,7 +17,8 @@ class Task:
 
     `chat`: questions go through the model's chat template, after the messages `before`; else they are
     completed as they are.
-    `meta` is for scorers of synthetic tasks and never shown to the model.
+    `meta` is for scorers of synthetic tasks, and for strategies that need a task's structure: `choices`, `examples`,
+    `think`, `rules`. Of the rest the model sees nothing.
     """
 
     question: str

@@ -26,6 +26,8 @@ class Candidate:
     tokens: int = 0
     weight: float = 1.0
     origin: str = ""
+    remark: str = ""
+    """The first mistake that a critic named in it."""
 
 
 class Score(NamedTuple):
