@@ -98,7 +98,7 @@ def test_worked_examples_are_those_that_were_right(letter: str) -> None:
     posed = [replace(item, task=replace(item.task, chat=False)) for item in posed]
     with scripted_engine(always(letter)) as engine:
         kept = asyncio.run(worked_out(engine, posed, Order(seed=0)))
-        found = ask(engine, posed, "medprompt(examples=0, n=1, chain=False, shuffle=False)")
+        found = ask(engine, posed, "medprompt(few_shot=False, n=1, chain=False, shuffle=False)")
         cut = ask(engine, posed, "single", budgets=[Budget(tokens=3)] * len(posed))
     right = [item for item in posed if item.gold == letter]
     assert [item.stem for item in kept] == [item.task.meta["choices"].stem for item in right]

@@ -59,8 +59,8 @@ def leaning(places: dict[str, float]) -> Chances:
 
 def test_shuffling_takes_position_bias_away() -> None:
     bias = leaning({"A": 0.7, "B": 0.1, "C": 0.1, "D": 0.1})
-    plain = solved(bias, "medprompt(examples=0, n=96, chain=False, shuffle=False)", task())
-    mixed = solved(bias, "medprompt(examples=0, n=96, chain=False)", task())
+    plain = solved(bias, "medprompt(few_shot=False, n=96, chain=False, shuffle=False)", task())
+    mixed = solved(bias, "medprompt(few_shot=False, n=96, chain=False)", task())
     shown = [Counter(c.answer for c in found.candidates) for found in (plain, mixed)]
     assert chi_square(shown[0]) > 16.27 > chi_square(shown[1]), "the 0.1 % point of three degrees of freedom"
     assert Counter(c.text for c in mixed.candidates)["A"] > 50, "what was written leans as before"
@@ -107,7 +107,7 @@ def test_nearest_examples_are_shown_as_they_were_worked() -> None:
     solved(chances, "medprompt(examples=2, n=1, shuffle=False)", task(examples=known))
     assert "A plum can be eaten.\nAnswer: B" in seen[0] and "3 and 4" not in seen[0]
     assert seen[0].index("plum can be eaten") < seen[0].index("Which one is a drink") < seen[0].rindex("Which one?")
-    with pytest.raises(InvalidRequest, match="examples=0"):
+    with pytest.raises(InvalidRequest, match="few_shot=False"):
         solved(chances, "medprompt", task())
 
 
@@ -321,9 +321,9 @@ def test_a_plan_is_questioned_until_it_passes() -> None:
     twice = solved(doubter(2), "critical_questions", SIX)
     assert verdicts(twice) == [False] * 2 + [True] * 14 and twice.answer == "42"
     assert [event.data["turn"] for event in twice.trace.of("verdict")] == [0] * 8 + [1] * 8
-    never = solved(doubter(8), "critical_questions(tries=0)", SIX)
+    never = solved(doubter(8), "critical_questions(tries=1)", SIX)
     assert verdicts(never) == [False] * 8 and never.answer == "42", "the tries are bounded, and then it answers"
-    stubborn = solved(doubter(0), "critical_questions(passing=8, sure=0.99, tries=3)", SIX)
+    stubborn = solved(doubter(0), "critical_questions(passing=8, sure=0.99, tries=4)", SIX)
     assert verdicts(stubborn) == [False] * 32 and stubborn.answer == "42"
 
 

@@ -302,7 +302,8 @@ class Node:
     def _grow(self, tokens: list[int], text: str) -> None:
         self.tokens += tokens
         self._written.append((len(self.tokens), self._written[-1][1] + _as_bytes(text)))
-        self.run.purse.pages.grow(self.id, len(self.tokens), self.run.purse.account)
+        if self.paid:
+            self.run.purse.pages.grow(self.id, len(self.tokens), self.run.purse.account)
 
 
 def _ending(step: Step, stop: Stop, cut: str | None) -> Ending:

@@ -12,7 +12,7 @@ from headrace.reason.solve import Order, solve
 from headrace.reason.tasks.posed import Posed
 from headrace.reason.worked import Worked
 
-STRATEGY = "medprompt(examples=0, n=1, shuffle=False)"
+STRATEGY = "medprompt(few_shot=False, n=1, shuffle=False)"
 
 
 async def worked_out(engine: Surface, posed: Sequence[Posed], order: Order) -> list[Worked]:

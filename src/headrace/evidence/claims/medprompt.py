@@ -43,15 +43,15 @@ CHAIN_TRAINED = "lm-t-small"
 POINT_1_PERCENT = 16.27
 """Of the chi-square distribution with three degrees of freedom."""
 
-BASE = "medprompt(examples=0, n=4, chain=False, shuffle=False)"
+BASE = "medprompt(few_shot=False, n=4, chain=False, shuffle=False)"
 WAYS = {
     "none": BASE,
     "examples": "medprompt(examples=3, n=4, chain=False, shuffle=False)",
-    "chain": "medprompt(examples=0, n=4, shuffle=False)",
-    "shuffle": "medprompt(examples=0, n=4, chain=False)",
+    "chain": "medprompt(few_shot=False, n=4, shuffle=False)",
+    "shuffle": "medprompt(few_shot=False, n=4, chain=False)",
     "all": "medprompt(examples=3, n=4)",
 }
-OTHERS = {"likeliest": "likeliest_choice", "one attempt": "medprompt(examples=0, n=1, shuffle=False)"}
+OTHERS = {"likeliest": "likeliest_choice", "one attempt": "medprompt(few_shot=False, n=1, shuffle=False)"}
 
 Restore = Callable[[Options, str, Order], str | None]
 
@@ -148,7 +148,7 @@ def _sampled(samples: int, shuffle: bool) -> Counter[str | None]:
         return {END: 1.0} if tail else {letter: float(pull) for letter, pull in zip("ABCD", PLACES, strict=True)}
 
     task = Task(asked.text(), Choice(asked.letters), ending=Stop(tokens=4), chat=False, meta={"choices": asked})
-    how = f"medprompt(examples=0, n={samples}, chain=False, shuffle={shuffle})"
+    how = f"medprompt(few_shot=False, n={samples}, chain=False, shuffle={shuffle})"
     with scripted_engine(chances, pages=40 * samples) as engine:
         found = asyncio.run(solve(engine, task, Ask(how, seed=1, sampling=Sampling(temperature=1.0))))
     return Counter(candidate.answer for candidate in found.candidates)

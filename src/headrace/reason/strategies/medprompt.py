@@ -19,21 +19,23 @@ PLAIN = "\n\nWrite 'Answer: ' and the letter, nothing else."
 
 
 @strategy("medprompt", rule="vote", needs=("choices",), paper="2311.16452")
-async def medprompt(run: Run, examples: int = 3, n: int = 4, chain: bool = True, shuffle: bool = True) -> None:
+async def medprompt(
+    run: Run, examples: int = 3, n: int = 4, few_shot: bool = True, chain: bool = True, shuffle: bool = True
+) -> None:
     """n attempts behind the nearest worked examples, each with its options in another order; the vote decides.
 
-    `examples` 0 is for models that were trained to reason, which examples make worse. A candidate's answer is
+    `few_shot` off is for models that were trained to reason, which examples make worse. A candidate's answer is
     the letter of the option in the task's own order; its text has the letter that was shown.
     """
     asked: Options = run.task.meta["choices"]
-    shown = _nearest(run, asked, examples)
+    shown = _nearest(run, asked, examples if few_shot else 0)
     chosen = orders(len(asked.options), n, Random(f"{run.seed}/options")) if shuffle else []
     if chosen:
         run.journal.note("shuffled", orders=[list(order) for order in chosen])
-        nodes = [await run.open(few_shot(run.task, shown, asked.text(order), chain)) for order in chosen]
+        nodes = [await run.open(prompted(run.task, shown, asked.text(order), chain)) for order in chosen]
     else:
         chosen = [tuple(range(len(asked.options)))] * n
-        nodes = (await run.open(few_shot(run.task, shown, asked.text(), chain))).fork(n)
+        nodes = (await run.open(prompted(run.task, shown, asked.text(), chain))).fork(n)
     await run.extend_many(nodes)
     for node, order in zip(nodes, chosen, strict=True):
         await run.finish([node], read=partial(_restored, run, asked, order))
@@ -44,7 +46,9 @@ def _nearest(run: Run, asked: Options, count: int) -> list[Worked]:
         return []
     known = run.task.meta.get("examples")
     if not isinstance(known, Examples):
-        raise InvalidRequest("The task has no worked examples; give some, or use medprompt(examples=0).", "strategy")
+        raise InvalidRequest(
+            "The task has no worked examples; give some, or use medprompt(few_shot=False).", "strategy"
+        )
     return known.nearest(asked.stem, count)
 
 
@@ -52,7 +56,7 @@ def _restored(run: Run, asked: Options, order: Order, text: str) -> str | None:
     return asked.unshuffled(run.task.answers.extract(text), order)
 
 
-def few_shot(task: Task, shown: Sequence[Worked], question: str, chain: bool) -> Prompt:
+def prompted(task: Task, shown: Sequence[Worked], question: str, chain: bool) -> Prompt:
     """The question behind worked examples: as earlier turns of a chat, or as text before it."""
     words = CHAIN if chain else PLAIN
     turns: list[Mapping[str, str]] = []

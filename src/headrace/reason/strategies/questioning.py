@@ -25,13 +25,15 @@ DOUBTS = "\nAn earlier plan failed these questions, so write one that passes the
 
 
 @strategy("critical_questions", rule="last", paper="2412.15177")
-async def critical_questions(run: Run, passing: int = 7, tries: int = 2, sure: float = 0.5) -> None:
-    """Plans, asks 8 fixed questions about the plan, plans again (`tries` times at most) below `passing` yeses, answers.
+async def critical_questions(run: Run, passing: int = 7, tries: int = 3, sure: float = 0.5) -> None:
+    """Plans, asks 8 fixed questions about the plan, plans again below `passing` yeses, answers.
+
+    There are `tries` plans at most.
 
     A question passes where its probability of yes is above `sure`; one that the budget left unasked does not.
     """
     root, plan, doubts = await run.open(), "", ""
-    for turn in range(tries + 1):
+    for turn in range(tries):
         if run.exhausted:
             break
         node = await operators.plan(run, doubts)
