@@ -65,7 +65,7 @@ def native(smollm2: Path) -> Iterator[Engine]:
 
 @pytest.mark.prove
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_killed_run_goes_on_bit_for_bit_on_native(name: str, data, native: Engine, tmp_path: Path) -> None:
     task = Task("What is 12 + 7? Think step by step.", Number(), ending=Stop(tokens=60))

@@ -65,7 +65,8 @@ def test_a_search_has_all_its_places_behind_another(name: str, operator: str) ->
 @pytest.mark.parametrize("name", sorted(usable()))
 def test_every_strategy_runs_behind_another(name: str) -> None:
     with toy_engine() as engine:
-        assert len(solved(engine, f"single | {name}").candidates) > 1
+        found = solved(engine, f"single | {name}").candidates
+    assert len(found) > 1 or name in {"critique", "rank", "rate"}, "those judge what there is and add nothing"
 
 
 def test_votes_without_scores_count_beside_scored_ones() -> None:

@@ -53,7 +53,7 @@ def solved(name: str, budget: Budget, **how) -> Result:
 
 def told(result: Result) -> dict:
     """All but what depends on what ran at the same time: time, the cache, pages that looks held together."""
-    untold = ("seconds", "cached", "kv_peak_pages")
+    untold = ("seconds", "cached")
     usage = {name: value for name, value in result.usage.items() if name not in untold}
     return result.as_json() | {"usage": usage}
 

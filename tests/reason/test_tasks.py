@@ -57,7 +57,7 @@ def test_a_seed_shuffles_and_a_count_only_cuts(grade_school: list[Item]) -> None
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_generators_own_answers_are_graded_right(family: str) -> None:
-    pytest.importorskip("reasoning_gym", reason="the extra headrace[reason] is not installed")
+    pytest.importorskip("reasoning_gym", reason="the extra headrace[gym] is not installed")
     few, more = items(f"gym:{family}", 3, 5), items(f"gym:{family}", 6, 5)
     assert [(i.id, i.task.question, i.gold) for i in few] == [(i.id, i.task.question, i.gold) for i in more[:3]]
     assert len({item.id for item in more}) == 6
@@ -69,7 +69,7 @@ def test_a_generators_own_answers_are_graded_right(family: str) -> None:
 
 
 def test_settings_are_the_difficulty() -> None:
-    pytest.importorskip("reasoning_gym", reason="the extra headrace[reason] is not installed")
+    pytest.importorskip("reasoning_gym", reason="the extra headrace[gym] is not installed")
     easy = items("gym:chain_sum(min_terms=2, max_terms=2, min_digits=1, max_digits=1)", 4)
     assert all(len(item.task.question) <= len(items("gym:chain_sum", 1)[0].task.question) + 40 for item in easy)
     assert all("max_digits=1" in item.id for item in easy)
@@ -111,7 +111,7 @@ REFUSED = {
 @pytest.mark.parametrize("spec", REFUSED)
 def test_what_is_no_task_is_refused_in_a_sentence(spec: str) -> None:
     if spec.startswith("gym"):
-        pytest.importorskip("reasoning_gym", reason="the extra headrace[reason] is not installed")
+        pytest.importorskip("reasoning_gym", reason="the extra headrace[gym] is not installed")
     with pytest.raises(InvalidRequest, match=REFUSED[spec]):
         items(spec, 2)
 

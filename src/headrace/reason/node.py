@@ -43,7 +43,7 @@ class Drawn:
 
 
 NO_BILL = {"flops": 0.0, "cut": None}
-REFUSED = {"prefill": 0, **NO_BILL}
+REFUSED = {"prefill": 0, "pages": 0, **NO_BILL}
 
 
 class Node:
@@ -161,6 +161,8 @@ class Node:
                 async with self.run.purse.look(len(self.tokens), [len(piece) for piece in pieces]) as bill:
                     data = {"logprobs": await self.live().score(pieces) if bill["prefill"] else None, **bill}
             self.record("logprobs", list(texts), data)
+        else:
+            await self.run.purse.looked(data)
         logprobs: list[list[float]] | None = data["logprobs"]
         return logprobs
 
@@ -175,6 +177,8 @@ class Node:
             packed = base64.b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
             data = {"values": packed, "shape": list(values.shape), **bill}
             self.record("read", [what, pool], data)
+        else:
+            await self.run.purse.looked(data)
         if not data["prefill"]:
             return None
         return np.frombuffer(base64.b64decode(data["values"]), np.float32).reshape(data["shape"])

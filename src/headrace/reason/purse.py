@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -69,7 +70,7 @@ class Purse:
 
     @contextlib.asynccontextmanager
     async def _paying(self, start: int, counts: Sequence[int], pages: Callable[[], int]) -> AsyncIterator[Bill]:
-        bill: Bill = {"prefill": 0, "flops": 0.0, "cut": None}
+        bill: Bill = {"prefill": 0, "flops": 0.0, "pages": 0, "cut": None}
         if self.account.overdue():
             self.account.stop("seconds")
             yield bill | {"cut": "seconds"}
@@ -87,7 +88,14 @@ class Purse:
         if cut is not None:
             account.stop(cut)
         with account.holding(reserved):
-            yield bill | {"prefill": reserved.prefill, "flops": reserved.flops, "cut": cut}
+            yield bill | {"prefill": reserved.prefill, "flops": reserved.flops, "pages": reserved.pages, "cut": cut}
+
+    async def looked(self, data: Mapping[str, Any]) -> None:
+        """Holds the pages of a recorded look for a moment, beside those of the looks that were made with it."""
+        account = self.account
+        account.hold(data["pages"])
+        await asyncio.sleep(0)
+        account.hold(-data["pages"])
 
     def book(self, data: Mapping[str, Any]) -> None:
         """Books what a verb of an earlier run had cost."""

@@ -45,7 +45,7 @@ def _library() -> Any:
         import reasoning_gym
     except ImportError:
         raise InvalidRequest(
-            "Tasks of gym need reasoning-gym; install it with pip install 'headrace[reason]'.", "task"
+            "Tasks of gym need reasoning-gym; install it with pip install 'headrace[gym]'.", "task"
         ) from None
     return reasoning_gym
 
