@@ -118,6 +118,6 @@ def test_what_is_no_task_is_refused_in_a_sentence(spec: str) -> None:
 
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", None)
-    with pytest.raises(InvalidRequest, match=r"pip install 'headrace\[reason\]'"):
+    with pytest.raises(InvalidRequest, match=r"pip install 'headrace\[gym\]'"):
         items("gym:gcd", 1)
     assert set(KINDS) == {"gsm8k", "gym", "arith"}
