@@ -18,7 +18,7 @@ from model.strings import strings
 
 def tokenizer(**metadata: Any) -> Tokenizer:
     keys = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
-    made = Tokenizer.from_gguf(GgufFile(Path("made.gguf"), keys, {}, 0))
+    made = Tokenizer.from_gguf(GgufFile(Path("made.gguf"), keys, {}, 0, ()))
     assert made is not None
     return made
 
