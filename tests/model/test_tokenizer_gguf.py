@@ -78,5 +78,5 @@ def test_unknown_kinds_are_named() -> None:
         tokenizer(model="rwkv", tokens=["a"])
     with pytest.raises(UnsupportedModel, match=r"tokenizer\.ggml\.pre to 'novel'"):
         tokenizer(model="gpt2", pre="novel", tokens=["a"], merges=[])
-    assert Tokenizer.from_gguf(GgufFile(Path("x.gguf"), {"tokenizer.ggml.model": "no_vocab"}, {}, 0)) is None
-    assert Tokenizer.from_gguf(GgufFile(Path("x.gguf"), {}, {}, 0)) is None
+    assert Tokenizer.from_gguf(GgufFile(Path("x.gguf"), {"tokenizer.ggml.model": "no_vocab"}, {}, 0, ())) is None
+    assert Tokenizer.from_gguf(GgufFile(Path("x.gguf"), {}, {}, 0, ())) is None
