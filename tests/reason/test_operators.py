@@ -122,7 +122,7 @@ def test_confidence_is_no_evidence() -> None:
 
 
 def test_operators_over_many_candidates_share_their_steps() -> None:
-    """dspy's attempts run one after another; four prompts here take far fewer engine steps than four times one."""
+    """dspy's attempts run one after another; four prompts here take no more engine steps than one."""
 
     def steps(n: int) -> int:
         told = either(("How good", says(("nothing else.\n", "7\n"))), ("", first_answers("42")))
@@ -130,7 +130,7 @@ def test_operators_over_many_candidates_share_their_steps() -> None:
             asyncio.run(solve(engine, TASK, Order(f"rate(n={n})", seed=3, sampling=Sampling())))
             return len(engine.events.recent())
 
-    assert steps(4) < 2 * steps(1)
+    assert steps(4) <= steps(1) + 4
 
 
 def test_ranking_follows_the_order_and_nothing_else() -> None:

@@ -75,7 +75,8 @@ class Run:
             data = {"tokens": tokens, **(await self.purse.prefill(node.id, 0, len(tokens)) if fits else REFUSED)}
             node.record("open", asked, data)
             node.begin(data)
-            await node.prefill()
+            if prompt is None:  # the root of the attempts, which fork from it; others are computed with their extend
+                await node.prefill()
         else:
             node.begin(data)
         return node
