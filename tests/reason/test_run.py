@@ -14,6 +14,7 @@ from headrace.reason.together import together
 from headrace.spec.budget import Budget
 from headrace.spec.errors import Overloaded
 from headrace.spec.events import StepEvent
+from headrace.spec.reasoning import Score
 from reason.toy import TASK, solved, toy_engine
 
 
@@ -124,3 +125,25 @@ def test_nothing_is_reserved_after_pages_were_held() -> None:
 
     account = asyncio.run(held())
     assert account.left("pages") == 3 and account.spend.pages == 2
+
+
+class Reader:
+    """Scores by the mean of all hidden states; remembers how many positions that took."""
+
+    name, kind, sound, oracle = "reader", "self", False, False
+
+    def __init__(self) -> None:
+        self.positions = 0
+
+    async def score(self, items) -> list[Score]:
+        for item in items:
+            assert await item.sequence.read(pool="mean") is not None
+            self.positions += len(item.sequence.tokens)
+        return [Score(0.5)] * len(items)
+
+
+def test_a_read_of_all_positions_pays_for_all_of_them() -> None:
+    reader = Reader()
+    with toy_engine() as engine:
+        result = solved(engine, "best_of_n(n=3)", scorer=reader)
+    assert result.usage["scorer"]["prompt"] == reader.positions > 30

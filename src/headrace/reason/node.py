@@ -172,7 +172,8 @@ class Node:
         if data is None:
             bill, values = dict(REFUSED), np.zeros(0, np.float32)
             if self._fits(0):
-                async with self.run.purse.look(len(self.tokens) - 1, [1]) as bill:
+                count = 1 if pool == "last" else len(self.tokens)  # all of them are computed again
+                async with self.run.purse.look(len(self.tokens) - count, [count]) as bill:
                     values = await self.live().read(what, pool) if bill["prefill"] else values
             packed = base64.b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
             data = {"values": packed, "shape": list(values.shape), **bill}
