@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from headrace.model.tokenizer import Tokenizer
 from headrace.spec.adapter import Adapter
 from headrace.spec.batch import Batch
 from headrace.spec.claim import Size
-from headrace.spec.executor import Executor, Guarantees, Handle, Limits
+from headrace.spec.executor import Executor, Guarantees, Handle, Limits, StepResult
 from headrace.spec.ledger import Ledger
 from headrace.spec.model import Attention, Layer, Mlp, ModelSpec, Norm, Rope
 from headrace.spec.options import EngineOptions
@@ -46,6 +46,26 @@ class View:
 
     def close(self) -> None:
         """The stage closes the executor that all views share."""
+
+
+class CrossTalk(View):
+    """A mutant: adds a `share` of each logit row's predecessor to it."""
+
+    share = 0.5
+
+    def submit(self, batch: Batch) -> Handle:
+        logits = self.inner.submit(batch).result().logits
+        if len(logits) > 1:
+            logits = logits + self.share * logits[[-1, *range(len(logits) - 1)]]
+        return _Ready(StepResult(logits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    value: StepResult
+
+    def result(self) -> StepResult:
+        return self.value
 
 
 class Stage:

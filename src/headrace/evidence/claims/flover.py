@@ -7,16 +7,14 @@ from random import Random
 
 from headrace.engine.engine import Engine
 from headrace.evidence import workload
-from headrace.evidence.stage import Stage, View
+from headrace.evidence.stage import CrossTalk, Stage, View
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, above_one, judged, left_open, mutant_run
 from headrace.evidence.watch import Watch
 from headrace.evidence.workload import Request
 from headrace.reason.intervals import ratio_interval
 from headrace.schedule.core import Core
-from headrace.spec.batch import Batch
 from headrace.spec.claim import Claim, Clause, Evidence, Size
-from headrace.spec.executor import Handle, StepResult
 
 ROW = system(20)
 ALONE, CONTIGUOUS, FREED, STATIC, INSTANCES = ROW.clauses
@@ -100,24 +98,6 @@ def mutants(stage: Stage, arrive: int) -> Clause:
     caught = mutant_run("Mutants: rows that hear their neighbours; drops that keep their pages", [mixed[0], leaky[2]])
     both = mixed[0].status == leaky[2].status == "failed"
     return Clause(caught.text, "passed" if both else "failed", caught.figure)
-
-
-class CrossTalk(View):
-    """Adds half of each logit row's predecessor to it."""
-
-    def submit(self, batch: Batch) -> Handle:
-        logits = self.inner.submit(batch).result().logits
-        if len(logits) > 1:
-            logits = logits + 0.5 * logits[[-1, *range(len(logits) - 1)]]
-        return _Ready(StepResult(logits))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    value: StepResult
-
-    def result(self) -> StepResult:
-        return self.value
 
 
 class Leaky(Engine):

@@ -15,7 +15,7 @@ from statistics import fmean
 from headrace.engine.engine import Engine
 from headrace.evidence.asking import Asked, ask
 from headrace.evidence.scripted import END, scripted_engine
-from headrace.evidence.stage import Stage, View
+from headrace.evidence.stage import CrossTalk, Stage, View
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, judged, left_open, mutant_run
 from headrace.reason.answers import Choice
@@ -25,10 +25,8 @@ from headrace.reason.solve import Order, solve
 from headrace.reason.task import Task
 from headrace.reason.tasks.sets import FAMILIES, WORDINGS
 from headrace.reason.thoughts import Contexts
-from headrace.spec.batch import Batch
 from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError
-from headrace.spec.executor import Handle, StepResult
 
 ROW = system(81)
 SAME, BEATS, VARIES = ROW.clauses
@@ -56,7 +54,7 @@ def run(size: Size) -> Evidence:
     sizes = SIZES[size]
     with Stage.tiny() as tiny:
         same, numbers = compared(tiny, sizes.contexts)
-        heard, _ = compared(tiny, 6, CrossTalk)
+        heard, _ = compared(tiny, 6, Whisper)
     sums = summed()
     null_run = mutant_run("Mutants: rows that hear their neighbours; a mean of logs for a mixture", [heard])
     if summed(wrong=True).status != "failed":
@@ -120,24 +118,6 @@ async def _alone(engine: Engine, asked: Sequence[tuple[list[int], list[list[int]
                 (logprobs,) = await handle.score([continuation])
                 sums.append(math.fsum(logprobs))
     return sums
-
-
-class CrossTalk(View):
-    """Adds a little of each logit row's predecessor to it."""
-
-    def submit(self, batch: Batch) -> Handle:
-        logits = self.inner.submit(batch).result().logits
-        if len(logits) > 1:
-            logits = logits + 0.05 * logits[[-1, *range(len(logits) - 1)]]
-        return _Ready(StepResult(logits))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    value: StepResult
-
-    def result(self) -> StepResult:
-        return self.value
 
 
 # -- sums on a model that can be enumerated --------------------------------------------------------
@@ -282,3 +262,9 @@ CLAIM = Claim(
     "Odd one out, invented words and orders from comparisons, four options each.",
     run,
 )
+
+
+class Whisper(CrossTalk):
+    """A little is enough to be heard."""
+
+    share = 0.05
