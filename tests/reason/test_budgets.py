@@ -37,7 +37,7 @@ def test_every_strategy_stays_within_every_budget(name: str, budget: Budget, see
 
 @pytest.mark.prove
 @pytest.mark.parametrize("name", sorted(usable()))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(budget=BOUNDS, seed=st.integers(0, 2**40))
 def test_every_strategy_stays_within_every_budget_at_length(name: str, budget: Budget, seed: int) -> None:
     stays_within(name, budget, seed)

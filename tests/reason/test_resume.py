@@ -49,7 +49,7 @@ def test_a_killed_run_goes_on_to_the_same_result(name: str, data, tokens: int | 
 
 @pytest.mark.prove
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), tokens=st.none() | st.integers(20, 200))
 def test_a_killed_run_goes_on_to_the_same_result_at_length(name: str, data, tokens, tmp_path: Path) -> None:
     with toy_engine() as engine:
@@ -65,7 +65,7 @@ def native(smollm2: Path) -> Iterator[Engine]:
 
 @pytest.mark.prove
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_killed_run_goes_on_bit_for_bit_on_native(name: str, data, native: Engine, tmp_path: Path) -> None:
     task = Task("What is 12 + 7? Think step by step.", Number(), ending=Stop(tokens=60))
