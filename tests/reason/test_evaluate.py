@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace.reason.evaluate import Design, evaluate, oracle_scorer, settings
-from headrace.reason.evaluation.filling import How, Job, SharedClock, carried_out, fill, seed_of
-from headrace.reason.evaluation.store import KINDS, Sample, Store
+from headrace.reason.evaluation.clock import SharedClock
+from headrace.reason.evaluation.filling import How, Job, carried_out, fill, seed_of
+from headrace.reason.evaluation.pooled import ATTEMPT, Question, orders_of, outcomes
+from headrace.reason.evaluation.store import KINDS, Key, Record, Sample, ScoringKey, Store
+from headrace.reason.evaluation.table import outcome_of
+from headrace.reason.scorers.judge import Judge
+from headrace.reason.strategy import parse
 from headrace.reason.task import Task
 from headrace.reason.tasks.item import Item
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
+from headrace.spec.reasoning import Scorer
 from headrace.spec.sampling import Sampling, Stop
 from reason.toy import TextScorer, toy_engine
 from reason.toy_items import toy_items
@@ -34,8 +42,8 @@ def evaluated(store: Store, how: How = HOW, design: Design = DESIGN) -> dict[str
         return asyncio.run(evaluate(engine, design, how, store))
 
 
-def timeless(store: Store) -> dict[Any, Sample]:
-    return {key: replace(sample, share=0.0) for key, sample in store.samples.items()}
+def timeless(store: Store) -> dict[Any, Record]:
+    return {key: replace(one, share=0.0) for key, one in (store.samples | store.scorings).items()}
 
 
 def without_seconds(figures: dict[str, Any]) -> dict[str, Any]:
@@ -54,33 +62,34 @@ def test_results_do_not_depend_on_what_runs_beside() -> None:
     assert without_seconds(alone) == without_seconds(crowded)
     assert {row["source"] for row in alone["rows"]} == {"pool", "live"}
     assert len(stores[0].samples) == 5 * 4 + 5 * 2, "a pool of four, and one live strategy at two budgets"
+    assert len(stores[0].scorings) == 5 * 4
 
 
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [0, 3, 17])
+@pytest.mark.parametrize("after", [0, 3, 17, 27, 44])
 def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path: Path, after: int) -> None:
     path = tmp_path / "s.jsonl"
     with Store(None, {}) as whole, Store(path, {}) as first:
         wanted = evaluated(whole)
         add = first.add
 
-        def stop(sample: Sample) -> None:
-            if len(first.samples) == after:
+        def stop(record: Record) -> None:
+            if len(timeless(first)) == after:
                 raise Killed
-            add(sample)
+            add(record)
 
         first.add = stop  # type: ignore[method-assign]
         with pytest.raises(Killed):
             evaluated(first)
     path.write_bytes(path.read_bytes() + b'{"item": "toy/1", "stra')
     with Store(path, {}) as second:
-        assert len(second.samples) == after
+        assert len(timeless(second)) == after
         assert without_seconds(evaluated(second)) == without_seconds(wanted)
         assert timeless(second) == timeless(whole)
-    assert len(path.read_text().splitlines()) == 1 + len(whole.samples), "no sample was made twice"
+    assert len(path.read_text().splitlines()) == 1 + len(timeless(whole)), "nothing was made twice"
     with Store(path, {}) as third:
         assert without_seconds(evaluated_without_engine(third)) == without_seconds(wanted)
 
@@ -100,14 +109,56 @@ def test_more_questions_and_samples_keep_those_there_were() -> None:
         assert all(ours[key] == sample for key, sample in timeless(small).items())
 
 
-def test_the_pool_draws_the_same_text_with_and_without_a_scorer() -> None:
-    with Store(None, {}) as plain, Store(None, {}) as scored:
-        evaluated(plain, replace(HOW, scorer=None), Design(toy_items(3), ("self_consistency(n=3)",)))
-        evaluated(scored, HOW, Design(toy_items(3), ("best_of_n(n=3)",)))
-        texts = [{(s.item, s.draw): s.text for s in store.samples.values()} for store in (plain, scored)]
-        assert texts[0] == texts[1]
-        assert all(s.score is None for s in plain.samples.values())
-        assert all(s.score is not None for s in scored.samples.values())
+def test_attempts_are_drawn_once_and_scored_by_whoever_comes() -> None:
+    vote, best = (Design(toy_items(3), (name,)) for name in ("self_consistency(n=3)", "best_of_n(n=3)"))
+    with Store(None, {}) as store, toy_engine() as engine:
+        asyncio.run(evaluate(engine, vote, replace(HOW, scorer=None), store))
+        drawn = dict(store.samples)
+        assert len(drawn) == 9 and not store.scorings
+        for scorer in (TextScorer(), Judge("=?", "1", "2"), Judge("=?", "1", "2")):
+            asyncio.run(evaluate(engine, best, replace(HOW, scorer=scorer), store))
+        assert store.samples == drawn, "no attempt was drawn again"
+        assert Counter(key.scorer for key in store.scorings) == {"text": 9, "judge": 9}
+
+
+@pytest.mark.parametrize("scorer", [TextScorer(), Judge("=?", "1", "2")], ids=["text", "judge"])
+def test_a_later_score_is_the_live_one_to_the_last_bit_and_costs_as_much(scorer: Scorer) -> None:
+    items = toy_items(4)
+    with Store(None, {}) as store:
+        evaluated(store, replace(HOW, scorer=scorer), Design(items, ("best_of_n(n=2)",)))
+        with toy_engine() as engine:
+            for item, draw in product(items, range(2)):
+                job = Job(item, "best_of_n(n=1)", Budget(), draw, scorer)
+                live = asyncio.run(carried_out(engine, job, HOW, SharedClock(HOW.clock)))
+                sample = store.samples[Key(item.id, ATTEMPT, "{}", draw)]
+                scoring = store.scorings[ScoringKey(item.id, draw, scorer.name)]
+                assert (live.text, live.score) == (sample.text, scoring.score) and live.score is not None
+                assert (live.scorer_tokens, live.scorer_prefill) == (scoring.scorer_tokens, scoring.scorer_prefill)
+                assert live.flops == sample.flops + scoring.flops
+                question = Question.of(item.id, [sample], item.task.answers, [scoring])
+                (pooled,) = outcomes(parse("best_of_n(n=1)"), question, Budget(), orders_of(1))  # type: ignore[arg-type]
+                assert replace(pooled, share=live.share) == outcome_of(live), "the pooled row pays what the run pays"
+
+
+def test_an_attempt_without_its_tokens_is_not_scored() -> None:
+    design = Design(toy_items(1), ("best_of_n(n=1)",))
+    with Store(None, {}) as store:
+        evaluated(store, replace(HOW, scorer=None), Design(toy_items(1), ("single",)))
+        store.samples = {key: replace(sample, ids=()) for key, sample in store.samples.items()}
+        with pytest.raises(InvalidRequest, match="without its tokens; give another --store"):
+            evaluated(store, design=design)
+
+
+def test_live_runs_belong_to_the_scorer_that_they_ask() -> None:
+    names = ("step_beam", "sequential_revision(rounds=1)", "auto", "auto & single")
+    others: list[Scorer | None] = [TextScorer(), Judge("=?", "1", "2")]
+    with Store(None, {}) as store:
+        for scorer in others:
+            evaluated(store, replace(HOW, scorer=scorer), Design(toy_items(1), names))
+        evaluated(store, replace(HOW, scorer=None), Design(toy_items(1), names[1:]))
+        found = {name: {key.scorer for key in store.samples if key.strategy == name} for name in names}
+    asked = {"text", "judge"}
+    assert found == {names[0]: asked, names[1]: {None}, names[2]: asked | {None}, names[3]: asked | {None}}
 
 
 def one(item: Item, how: How = HOW, strategy: str = "single", budget: Budget = Budget()) -> Sample:
@@ -181,7 +232,7 @@ def test_oracle_runs_are_labelled_and_stand_apart() -> None:
         found = evaluated(store, how, Design(items, ("single", "self_consistency(n=4)", "best_of_n(n=4)", "step_beam")))
     assert [row["strategy"] for row in found["rows"]] == ["single", "self_consistency(n=4)"]
     assert {row["strategy"] for row in found["oracle"]} == {"best_of_n(n=4)", "step_beam"}
-    assert all(sample.oracle for sample in store.samples.values())
+    assert {sample.strategy for sample in store.samples.values() if sample.oracle} == {"step_beam"}
     assert {one["strategy"] for one in found["comparisons"]} == {"single"}
     best = next(row for row in found["oracle"] if row["strategy"].startswith("best"))
     assert best["accuracy"] == found["pool"]["curves"][-1]["pass"], "a sound scorer finds what is there"
@@ -192,8 +243,10 @@ def test_oracle_runs_are_labelled_and_stand_apart() -> None:
 def test_settings_name_what_samples_depend_on() -> None:
     with toy_engine() as engine:
         mine = settings(engine, "toy", HOW, DESIGN)
-        assert mine == settings(engine, "toy", replace(HOW, concurrency=3), replace(DESIGN, items=toy_items(2)))
-        others = [replace(HOW, seed=8), replace(HOW, scorer=None), replace(HOW, sampling=Sampling(temperature=0.5))]
+        assert mine == settings(
+            engine, "toy", replace(HOW, concurrency=3, scorer=None), replace(DESIGN, items=toy_items(2))
+        )
+        others = [replace(HOW, seed=8), replace(HOW, sampling=Sampling(temperature=0.5))]
         assert all(settings(engine, "toy", other, DESIGN) != mine for other in others)
         assert settings(engine, "toy", HOW, replace(DESIGN, items=toy_items(5, tokens=9))) != mine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -13,7 +14,7 @@ from headrace.reason.answers import Text
 from headrace.reason.choose import best_of
 from headrace.reason.evaluation.curves import curves, scorer_quality
 from headrace.reason.evaluation.pooled import Question, needed, orders_of, outcomes, pick, servable
-from headrace.reason.evaluation.store import Sample
+from headrace.reason.evaluation.store import Sample, Scoring
 from headrace.reason.statistics import best_at_k, pass_at_k
 from headrace.reason.strategy import parse
 from headrace.spec.budget import Budget
@@ -31,11 +32,12 @@ def pool(draws: list[tuple[str | None, float, int]], right: str = "a") -> Questi
     samples = [
         Sample(
             "q", "", "{}", k, 0, "right" if answer == right else "unparsed" if answer is None else "wrong", answer, "",
-            score, tokens, 33, 20, 0, 13, -(-(20 + tokens) // 16), 1.0, 0.5, "done", False, False,
+            None, tokens, 20, 20, 0, 0, -(-(20 + tokens) // 16), 1.0, 0.5, "done", False, False,
         )
-        for k, (answer, score, tokens) in enumerate(draws)
+        for k, (answer, _, tokens) in enumerate(draws)
     ]  # fmt: skip
-    return Question.of("q", samples, Text())
+    scorings = [Scoring("q", k, "judge", score, 2, 13, 1, 1.0, 0.25) for k, (_, score, _) in enumerate(draws)]
+    return Question.of("q", samples, Text(), scorings)
 
 
 @given(DRAWS, RULES)
@@ -63,7 +65,7 @@ def test_the_mean_over_all_orders_is_the_exact_expectation(draws, k) -> None:
 
 def best_of_k(question: Question, right: list[bool], k: int) -> float:
     """An unparsed sample is never chosen before a parsed one, whatever its score."""
-    scores = [(s.score or 0.0) + (2.0 if s.answer is not None else 0.0) for s in question.samples]
+    scores = [question.score(k) + (2.0 if s.answer is not None else 0.0) for k, s in enumerate(question.samples)]
     return best_at_k(scores, right, k)
 
 
@@ -79,7 +81,7 @@ def test_no_budget_is_passed_and_what_does_not_fit_is_not_half_used(draws, bound
     for name in ("single", f"self_consistency(n={len(draws)})", f"weighted_vote(n={len(draws)})"):
         for one, order in zip(outcomes(parse(name), question, Budget(tokens=bound), orders), orders, strict=True):  # type: ignore[arg-type]
             assert one.tokens <= bound
-            first = question.samples[int(order[0])].tokens
+            first = question.samples[int(order[0])].tokens + 2 * name.startswith("weighted")
             assert (one.kind == "budget" and one.tokens == 0) == (first > bound)
 
 
@@ -89,7 +91,14 @@ def test_costs_are_those_of_forks_of_one_prompt() -> None:
     assert (vote.tokens, vote.prefill, vote.share) == (52, 20, 1.5)
     assert vote.pages == 1 + (2 - 1) + (4 - 1) + (2 - 1), "the one full page of the prompt is shared"
     (best,) = outcomes(parse("best_of_n(n=3)"), question, Budget(), orders_of(3, 0, 1))  # type: ignore[arg-type]
-    assert best.prefill == 20 + 3 * 13, "a scored strategy pays for its scorer"
+    assert (best.tokens, best.prefill, best.share) == (58, 20 + 3 * 13, 2.25), "a scored strategy pays for its scorer"
+    assert best.pages == vote.pages + 3
+    bound = Budget(tokens=41)
+    assert [
+        outcomes(parse(name), question, bound, orders_of(3, 0, 1))[0].tokens  # type: ignore[arg-type]
+        for name in ("self_consistency(n=3)", "best_of_n(n=3)")
+    ] == [40, 12]
+    assert outcomes(parse("best_of_n(n=3)"), replace(question, scorings=()), bound, orders_of(3, 0, 1))[0].tokens == 40  # type: ignore[arg-type]
 
 
 def test_adaptive_consistency_stops_where_the_run_did() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from headrace.reason.evaluation.store import Sample, Store, budget_key
+from headrace.reason.evaluation.store import Record, Sample, Scoring, Store, budget_key
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
 
@@ -18,14 +18,23 @@ SAMPLE = Sample(
 )
 
 
-def samples(count: int) -> list[Sample]:
-    return [replace(SAMPLE, draw=draw) for draw in range(count)]
+SCORING = Scoring("toy/0", 0, "judge", 0.1 + 0.2, 0, 7, 1, 3.5, 0.25)
+
+
+def records(count: int) -> list[Record]:
+    """Attempts, each with its scoring."""
+    drawn = [replace(SAMPLE, draw=draw, ids=(3, draw)) for draw in range(count)]
+    return [record for one in drawn for record in (one, replace(SCORING, draw=one.draw))]
+
+
+def kept(store: Store) -> list[Record]:
+    return sorted([*store.samples.values(), *store.scorings.values()], key=lambda r: (r.draw, isinstance(r, Scoring)))
 
 
 def written(path: Path, count: int) -> bytes:
     with Store(path, SETTINGS) as store:
-        for sample in samples(count):
-            store.add(sample)
+        for record in records(count):
+            store.add(record)
     return path.read_bytes()
 
 
@@ -33,9 +42,10 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "s.jsonl"
     before = written(path, 3)
     with Store(path, SETTINGS) as store:
-        assert list(store.samples.values()) == samples(3)
-        store.add(samples(3)[1])
-    assert path.read_bytes() == before, "a sample stands once"
+        assert kept(store) == records(3)
+        for record in records(3)[1:3]:
+            store.add(record)
+    assert path.read_bytes() == before, "a record stands once"
 
 
 def test_a_file_cut_at_any_byte_goes_on_to_the_same_file(tmp_path: Path) -> None:
@@ -44,8 +54,34 @@ def test_a_file_cut_at_any_byte_goes_on_to_the_same_file(tmp_path: Path) -> None
     for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
         with Store(path, SETTINGS) as store:
-            assert list(store.samples.values()) == samples(3)[: len(store.samples)]
+            found = kept(store)
+            assert found == records(3)[: len(found)]
         assert written(path, 3) == whole
+
+
+OLD = {"format": 1, **SETTINGS, "scorer": None}
+"""What began a file of format 1; its samples are as they were, but for the names that came later."""
+
+
+def old_file(path: Path, settings: dict[str, object]) -> None:
+    sample = asdict(SAMPLE)
+    del sample["scorer"], sample["ids"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in (settings, sample)), encoding="utf-8")
+
+
+def test_a_file_of_format_1_goes_on_where_its_attempts_belong_to_no_scorer(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    old_file(path, OLD)
+    before = path.read_bytes()
+    with Store(path, SETTINGS) as store:
+        assert kept(store) == [SAMPLE]
+        store.add(SCORING)
+    assert path.read_bytes().startswith(before)
+    with Store(path, SETTINGS) as store:
+        assert kept(store) == [SAMPLE, SCORING]
+    old_file(path, OLD | {"scorer": "judge"})
+    with pytest.raises(InvalidRequest, match="format 1 and all its attempts belong to the scorer judge; give another"):
+        Store(path, SETTINGS)
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
@@ -62,7 +98,7 @@ def test_a_line_that_is_no_sample_is_named(tmp_path: Path, line: str) -> None:
     written(path, 1)
     with path.open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(InvalidRequest, match="line 3"):
+    with pytest.raises(InvalidRequest, match="line 4"):
         Store(path, SETTINGS)
 
 

@@ -64,7 +64,8 @@ def figures() -> dict:
     told = [one.as_json() | {"dominated_by": None} for one in rows]
     settings = {"task": "toy", "model": "m", "profile": "p", "temperature": 0.8, "max_tokens": 40, "seed": 1}
     return {
-        "settings": settings | {"scorer": None},
+        "settings": settings,
+        "scorer": None,
         "questions": 20,
         "baseline": "self_consistency(n=4)",
         "rows": told,

@@ -1,7 +1,7 @@
 """`evaluate`: strategies and budgets over the questions of a task, from stored samples to a table with intervals.
 
-Strategies over independent attempts are served by one pool of them; all others run live, once a question and
-budget. Whatever is in the store already is not run again.
+Strategies over independent attempts are served by one pool of them, which any scorer can look at afterwards; all
+others run live, once a question and budget. Whatever is in the store already is not run again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 from headrace.engine.surface import Surface
 from headrace.reason.evaluation.curves import curves, scorer_quality
 from headrace.reason.evaluation.filling import How, Job, Report, fill
-from headrace.reason.evaluation.pooled import PLAIN, SCORED, Outcome, Question, needed, orders_of, outcomes, servable
-from headrace.reason.evaluation.store import KINDS, Key, Sample, Store, budget_key
+from headrace.reason.evaluation.pooled import ATTEMPT, Outcome, Question, needed, orders_of, outcomes, servable
+from headrace.reason.evaluation.scoring import Look
+from headrace.reason.evaluation.store import KINDS, Key, Sample, ScoringKey, Store, budget_key
 from headrace.reason.evaluation.table import Row, comparisons, dominated, outcome_of
 from headrace.reason.scorers.checker import Checker
 from headrace.reason.strategy import Plan, Step, parse
@@ -51,7 +52,6 @@ def settings(engine: Surface, task: str, how: How, design: Design) -> dict[str, 
         "seed": how.seed,
         "temperature": how.sampling.temperature,
         "max_tokens": max((tokens for tokens in endings if tokens is not None), default=None),
-        "scorer": how.scorer.name if how.scorer is not None else None,
     }
 
 
@@ -83,15 +83,24 @@ def checked(design: Design, how: How) -> list[Plan]:
     return plans
 
 
-def jobs(design: Design, plans: Sequence[Plan], how: How) -> list[Job]:
-    """The pool first, then what has to run live, a strategy and budget after the other."""
-    found = [
-        Job(item, _attempt(how), Budget(), draw) for item in design.items for draw in range(_pool_size(design, plans))
-    ]
+def jobs(design: Design, plans: Sequence[Plan], how: How) -> list[Job | Look]:
+    """The pool, the scorer's looks at it, then what has to run live, a strategy and budget after the other."""
+    draws = range(_pool_size(design, plans))
+    found: list[Job | Look] = [Job(item, ATTEMPT, Budget(), draw) for item in design.items for draw in draws]
+    if how.scorer is not None:  # a draw of every question first: the later ones find their prompts computed
+        found += [Look(item, draw, how.scorer) for draw in draws for item in design.items]
     live = [(plan, budget) for plan in plans for budget in design.budgets if not servable(plan, budget)]
     for plan, budget in live:
-        found += [Job(item, str(plan), budget, draw) for item in design.items for draw in range(design.repeats)]
+        scorer = how.scorer if _asks(plan) else None
+        found += [Job(item, str(plan), budget, draw, scorer) for item in design.items for draw in range(design.repeats)]
     return found
+
+
+def _asks(plan: Plan) -> bool:
+    """Whether it uses a scorer where there is one."""
+    if isinstance(plan, Step):
+        return "scorer" in plan.needs or plan.strategy.name == "auto"
+    return _asks(plan.left) or _asks(plan.right)
 
 
 def figures(store: Store, design: Design, plans: Sequence[Plan], how: How) -> dict[str, Any]:
@@ -103,6 +112,7 @@ def figures(store: Store, design: Design, plans: Sequence[Plan], how: How) -> di
     baseline = _baseline([row.strategy for row in plain])
     return {
         "settings": store.settings,
+        "scorer": how.scorer.name if how.scorer is not None else None,
         "questions": len(design.items),
         "baseline": baseline,
         "rows": _told(plain),
@@ -137,30 +147,28 @@ def _pool_figures(questions: Sequence[Question], size: int, how: How) -> dict[st
 
 
 def _row(store: Store, design: Design, how: How, questions: Sequence[Question], plan: Plan, budget: Budget) -> Row:
-    oracle = how.scorer is not None and how.scorer.oracle and "scorer" in plan.needs
+    scorer = how.scorer if _asks(plan) else None
+    oracle = scorer is not None and scorer.oracle
     if servable(plan, budget):
         orders = orders_of(len(questions[0].samples), how.seed)
         found: Mapping[str, Sequence[Outcome]] = {
             question.item: outcomes(_step(plan), question, budget, orders) for question in questions
         }
         return Row(str(plan), str(budget), "pool", oracle, found)
+    draws, name = range(design.repeats), None if scorer is None else scorer.name
     live = {
-        item.id: [outcome_of(one) for one in _stored(store, item, str(plan), budget, design.repeats)]
+        item.id: [outcome_of(store.samples[Key(item.id, str(plan), budget_key(budget), draw, name)]) for draw in draws]
         for item in design.items
     }
     return Row(str(plan), str(budget), "live", oracle, live)
 
 
 def _question(store: Store, item: Item, size: int, how: How) -> Question:
-    return Question.of(item.id, _stored(store, item, _attempt(how), Budget(), size), item.task.answers)
-
-
-def _stored(store: Store, item: Item, strategy: str, budget: Budget, count: int) -> list[Sample]:
-    return [store.samples[Key(item.id, strategy, budget_key(budget), draw)] for draw in range(count)]
-
-
-def _attempt(how: How) -> str:
-    return PLAIN if how.scorer is None else SCORED
+    draws, budget = range(size), budget_key(Budget())
+    samples: list[Sample] = [store.samples[Key(item.id, ATTEMPT, budget, draw)] for draw in draws]
+    names = [] if how.scorer is None else [how.scorer.name]
+    scorings = [store.scorings[ScoringKey(item.id, draw, name)] for name in names for draw in draws]
+    return Question.of(item.id, samples, item.task.answers, scorings)
 
 
 def _pool_size(design: Design, plans: Sequence[Plan]) -> int:

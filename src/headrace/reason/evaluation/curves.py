@@ -48,14 +48,20 @@ def _vote(question: Question, k: int) -> float:
 
 
 def _best(question: Question, k: int) -> float:
-    return best_at_k([sample.score or 0.0 for sample in question.samples], _right(question), k)
+    return best_at_k([question.score(place) for place in range(len(question.samples))], _right(question), k)
 
 
 def scorer_quality(questions: Sequence[Question]) -> dict[str, Any] | None:
     """AUC of the scorer over all samples that have a score; None where all are right or all wrong."""
-    found = [sample for question in questions for sample in question.samples if sample.score is not None]
-    right = [sample.kind == "right" for sample in found]
+    found = [
+        (scoring, sample)
+        for question in questions
+        for sample, scoring in zip(question.samples, question.scorings, strict=False)
+        if scoring.score is not None
+    ]
+    right = [sample.kind == "right" for _, sample in found]
     if len(set(right)) < 2:
         return None
-    value, interval = auc([sample.score or 0.0 for sample in found], right, [sample.item for sample in found])
+    scores = [scoring.score or 0.0 for scoring, _ in found]
+    value, interval = auc(scores, right, [sample.item for _, sample in found])
     return {"auc": value, "interval": list(interval), "samples": len(found)}

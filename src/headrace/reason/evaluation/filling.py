@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import Any
 
 from headrace.engine.surface import Surface
 from headrace.reason.account import Clock
-from headrace.reason.evaluation.store import Key, Kind, Sample, Store, budget_key
+from headrace.reason.evaluation.clock import SharedClock
+from headrace.reason.evaluation.pooled import ATTEMPT
+from headrace.reason.evaluation.scoring import Look, fitted, scored
+from headrace.reason.evaluation.store import Key, Kind, Record, Sample, Store, budget_key
 from headrace.reason.solve import Order, Result, solve
 from headrace.reason.tasks.item import Item
 from headrace.spec.budget import Budget
@@ -24,21 +29,27 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to be made."""
+    """One run to be made. `scorer`: what its strategy asks."""
 
     item: Item
     strategy: str
     budget: Budget
     draw: int
+    scorer: Scorer | None = None
 
     @property
     def key(self) -> Key:
-        return Key(self.item.id, self.strategy, budget_key(self.budget), self.draw)
+        name = None if self.scorer is None else self.scorer.name
+        return Key(self.item.id, self.strategy, budget_key(self.budget), self.draw, name)
+
+    @property
+    def what(self) -> str:
+        return self.strategy
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What all runs share. `concurrency`: questions in flight; no result depends on it."""
+    """What all runs share. `concurrency`: runs in flight; no result depends on it."""
 
     seed: int = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
@@ -47,46 +58,35 @@ class How:
     clock: Clock = time.monotonic
 
 
-class SharedClock:
-    """Wall time divided among the runs that are in flight: it advances by 1/n a second while there are n."""
+async def fill(
+    engine: Surface, jobs: Sequence[Job | Look], store: Store, how: How, report: Report | None = None
+) -> None:
+    """Carries out every job that the store does not have; looks wait for the jobs before them, and later jobs for them.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock, self._running, self._value, self._last = clock, 0, 0.0, clock()
-
-    def enter(self) -> float:
-        self._advance()
-        self._running += 1
-        return self._value
-
-    def leave(self, entered: float) -> float:
-        self._advance()
-        self._running -= 1
-        return self._value - entered
-
-    def _advance(self) -> None:
-        now = self._clock()
-        if self._running:
-            self._value += (now - self._last) / self._running
-        self._last = now
-
-
-async def fill(engine: Surface, jobs: Sequence[Job], store: Store, how: How, report: Report | None = None) -> None:
-    """Carries out every job that the store does not have. Raises what a run raises, with all finished ones stored."""
-    missing = [job for job in jobs if job.key not in store.samples]
-    total, waiting, shared = len(jobs), iter(missing), SharedClock(how.clock)
+    Raises what a run raises, with all finished ones stored.
+    """
+    missing = [job for job in jobs if not store.has(job.key)]
+    total, shared = len(jobs), SharedClock(how.clock)
     done = total - len(missing)
 
-    async def work() -> None:
+    async def work(waiting: Iterator[Job | Look]) -> None:
         nonlocal done
         for job in waiting:
             if report is not None:
-                report(job.strategy, done, total)
-            store.add(await carried_out(engine, job, how, shared))
+                report(job.what, done, total)
+            store.add(await _record(engine, job, store, how, shared))
             done += 1
             if report is not None:
-                report(job.strategy, done, total)
+                report(job.what, done, total)
 
-    workers = [asyncio.ensure_future(work()) for _ in range(min(how.concurrency, len(missing)))]
+    for _, stage in groupby(missing, key=type):
+        waiting = iter(list(stage))
+        await _all([work(waiting) for _ in range(how.concurrency)])
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Runs them side by side; where one fails, none goes on."""
+    workers = [asyncio.ensure_future(one) for one in work]
     try:
         await asyncio.gather(*workers)
     finally:
@@ -95,15 +95,20 @@ async def fill(engine: Surface, jobs: Sequence[Job], store: Store, how: How, rep
         await asyncio.gather(*workers, return_exceptions=True)
 
 
+async def _record(engine: Surface, job: Job | Look, store: Store, how: How, shared: SharedClock) -> Record:
+    if isinstance(job, Job):
+        return await carried_out(engine, job, how, shared)
+    sample = store.samples[Key(job.item.id, ATTEMPT, budget_key(Budget()), job.draw)]
+    return await scored(engine, job, sample, how.sampling, shared)
+
+
 async def carried_out(engine: Surface, job: Job, how: How, shared: SharedClock) -> Sample:
     """One run. One that does not fit (its question alone is beyond a bound) is a sample of kind budget."""
     seed = seed_of(how.seed, job.item.id, job.draw)
-    order = Order(job.strategy, job.budget, how.scorer, seed, how.sampling, clock=how.clock)
-    chat = engine.tokenizer is not None and engine.tokenizer.chat_template is not None
-    task = job.item.task if chat else replace(job.item.task, chat=False)
+    order = Order(job.strategy, job.budget, job.scorer, seed, how.sampling, clock=how.clock)
     entered = shared.enter()
     try:
-        result: Result | None = await solve(engine, task, order)
+        result: Result | None = await solve(engine, fitted(job.item.task, engine), order)
     except (ContextExceeded, PagesExhausted):
         result = None
     except InvalidRequest as error:
@@ -113,8 +118,8 @@ async def carried_out(engine: Surface, job: Job, how: How, shared: SharedClock) 
     finally:
         share = shared.leave(entered)
     if result is None:
-        return _nothing(job, seed, share, how)
-    return await asyncio.to_thread(_sample, job, seed, share, how, result)
+        return _nothing(job, seed, share)
+    return await asyncio.to_thread(_sample, job, seed, share, result)
 
 
 def seed_of(seed: int, item: str, draw: int) -> int:
@@ -122,9 +127,9 @@ def seed_of(seed: int, item: str, draw: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{item}/{draw}".encode()).digest()[:8], "big") >> 11
 
 
-def _nothing(job: Job, seed: int, share: float, how: How) -> Sample:
+def _nothing(job: Job, seed: int, share: float) -> Sample:
     return Sample(
-        *job.key,
+        *job.key[:4],
         seed=seed,
         kind="budget",
         answer=None,
@@ -140,17 +145,19 @@ def _nothing(job: Job, seed: int, share: float, how: How) -> Sample:
         share=round(share, 6),
         stopped_by="budget:question",
         cut=True,
-        oracle=how.scorer is not None and how.scorer.oracle,
+        oracle=job.scorer is not None and job.scorer.oracle,
+        scorer=job.key.scorer,
     )
 
 
-def _sample(job: Job, seed: int, share: float, how: How, result: Result) -> Sample:
+def _sample(job: Job, seed: int, share: float, result: Result) -> Sample:
     usage = result.usage
     chosen = next(c for c in result.candidates if (c.text, c.answer) == (result.text, result.answer))
     limit = job.item.task.ending.tokens
     cut = not chosen.finished or (limit is not None and chosen.tokens >= limit)
+    drawn = (event.data["tokens"] for event in result.trace.of("extend") if event.node == chosen.node)
     return Sample(
-        *job.key,
+        *job.key[:4],
         seed=seed,
         kind=kind_of(job.item, result, cut),
         answer=result.answer,
@@ -167,6 +174,8 @@ def _sample(job: Job, seed: int, share: float, how: How, result: Result) -> Samp
         stopped_by=result.stopped_by,
         cut=cut,
         oracle=result.oracle,
+        scorer=job.key.scorer,
+        ids=tuple(chain.from_iterable(drawn)) if job.strategy == ATTEMPT else (),
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from headrace.reason.agreement import betastop
 from headrace.reason.choose import Best, groups
-from headrace.reason.evaluation.store import Kind, Sample
+from headrace.reason.evaluation.store import Kind, Sample, Scoring
 from headrace.reason.strategy import Plan, Step
 from headrace.reason.votes import vote
 from headrace.spec.budget import Budget
@@ -20,8 +20,8 @@ from headrace.spec.errors import InvalidRequest
 from headrace.spec.model import PAGE_TOKENS
 from headrace.spec.reasoning import AnswerSpace
 
-PLAIN, SCORED = "self_consistency(n=1)", "best_of_n(n=1)"
-"""What makes one attempt of a pool, without and with a scorer. Both draw the same text."""
+ATTEMPT = "self_consistency(n=1)"
+"""What makes one attempt of a pool, whose text no scorer changes."""
 
 ORDERS = 32
 """Random orders of a pool over which a strategy's outcome is averaged; the first is the order of drawing."""
@@ -31,15 +31,27 @@ POOLED = frozenset(("single", "self_consistency", "best_of_n", "weighted_vote", 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The pool of one question. `leads`: for each sample the first one with an equal answer, None unparsed."""
+    """The pool of one question. `leads`: for each sample the first one with an equal answer, None unparsed.
+
+    `scorings`: what a scorer made of each sample; none where there is no scorer.
+    """
 
     item: str
     samples: tuple[Sample, ...]
     leads: tuple[int | None, ...]
+    scorings: tuple[Scoring, ...] = ()
 
     @classmethod
-    def of(cls, item: str, samples: Sequence[Sample], space: AnswerSpace) -> Question:
-        return cls(item, tuple(samples), tuple(groups([sample.answer for sample in samples], space)))
+    def of(cls, item: str, samples: Sequence[Sample], space: AnswerSpace, scorings: Sequence[Scoring] = ()) -> Question:
+        leads = groups([sample.answer for sample in samples], space)
+        return cls(item, tuple(samples), tuple(leads), tuple(scorings))
+
+    def score(self, place: int) -> float:
+        return (self.scorings[place].score or 0.0) if self.scorings else 0.0
+
+    def tokens(self, place: int) -> int:
+        """Drawn for an attempt and by the scorer that looked at it."""
+        return self.samples[place].tokens + sum(look.scorer_tokens for look in self.scorings[place : place + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,33 +97,30 @@ def orders_of(size: int, seed: int = 0, count: int = ORDERS) -> np.ndarray:
 
 
 def _outcome(plan: Step, question: Question, budget: Budget, order: list[int]) -> Outcome:
-    fitting = _fitting(plan, question, order[: needed(plan)], budget)
+    if "scorer" not in plan.needs:
+        question = replace(question, scorings=())
+    fitting = _fitting(question, order[: needed(plan)], budget)
     waves = _waves(plan, question, fitting)
     taken = [place for wave in waves for place in wave]
     if not taken:
         return Outcome("budget", 0, question.samples[order[0]].prompt, 0.0, 0)
-    chosen = question.samples[pick(plan.rule, question, taken)]
     used = [question.samples[place] for place in taken]
-    scorers = sum(sample.scorer_prefill for sample in used) if "scorer" in plan.needs else 0
+    looks = [question.scorings[place] for place in taken if question.scorings]
     return Outcome(
-        chosen.kind,
-        sum(_tokens(plan, sample) for sample in used),
-        used[0].prompt + scorers,
-        sum(sample.share for sample in used),
-        max(_pages([question.samples[place] for place in wave]) for wave in waves),
+        question.samples[pick(plan.rule, question, taken)].kind,
+        sum(question.tokens(place) for place in taken),
+        used[0].prompt + sum(look.scorer_prefill for look in looks),
+        sum(one.share for one in used) + sum(look.share for look in looks),
+        max(_pages([question.samples[place] for place in wave]) for wave in waves) + sum(look.pages for look in looks),
     )
 
 
-def _tokens(plan: Step, sample: Sample) -> int:
-    return sample.tokens if "scorer" in plan.needs else sample.tokens - sample.scorer_tokens
-
-
-def _fitting(plan: Step, question: Question, order: Sequence[int], budget: Budget) -> list[int]:
+def _fitting(question: Question, order: Sequence[int], budget: Budget) -> list[int]:
     """Samples are drawn whole: the first that is longer than what is left ends it."""
     left = float("inf") if budget.tokens is None else budget.tokens
     found = []
     for place in order:
-        left -= _tokens(plan, question.samples[place])
+        left -= question.tokens(place)
         if left < 0:
             break
         found.append(place)
@@ -136,17 +145,13 @@ def _waves(plan: Step, question: Question, fitting: list[int]) -> list[list[int]
 def pick(rule: Best, question: Question, taken: Sequence[int]) -> int:
     """The sample that `choose.best_of` would choose of those taken, by the groups known already."""
     pool = [place for place in taken if question.leads[place] is not None] or list(taken)
-
-    def score(place: int) -> float:
-        return question.samples[place].score or 0.0
-
     if rule == "first":
         return pool[0]
     if rule == "score" or question.leads[pool[0]] is None:
-        return max(pool, key=score)
-    weights = [score(place) if rule == "weighted" else 1.0 for place in pool]
+        return max(pool, key=question.score)
+    weights = [question.score(place) if rule == "weighted" else 1.0 for place in pool]
     top = vote([question.leads[place] for place in pool], weights).answer
-    return max((place for place in pool if question.leads[place] == top), key=score)
+    return max((place for place in pool if question.leads[place] == top), key=question.score)
 
 
 def _pages(samples: Sequence[Sample]) -> int:

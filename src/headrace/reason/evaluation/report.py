@@ -26,7 +26,7 @@ def markdown(figures: Figures, chart: str | None = None) -> str:
         f"# {settings['task']} with {settings['model']}",
         f"{figures['questions']} questions, profile {settings['profile']}, temperature {settings['temperature']:g}, "
         f"at most {settings['max_tokens']} tokens an attempt, seed {settings['seed']}, "
-        f"scorer {settings['scorer'] or 'none'}.",
+        f"scorer {figures['scorer'] or 'none'}.",
     ]
     if figures["rows"]:
         parts += ["## Accuracy against cost", table(COLUMNS, cells(figures["rows"])), _NOTE]

@@ -1,4 +1,4 @@
-"""The samples of an evaluation: one JSON line each, appended when it is done, so that a kill loses none."""
+"""The samples of an evaluation and their scores: a JSON line each, appended when it is done: a kill loses none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
 
-FORMAT = 1
+FORMAT = 2
+"""Files of format 1 are read where they are of attempts without a scorer."""
 Kind: TypeAlias = Literal["right", "wrong", "unparsed", "timeout", "budget"]
 KINDS: tuple[Kind, ...] = ("right", "wrong", "unparsed", "timeout", "budget")
 """What became of an attempt. Budget: a bound cut it before it had said its answer; timeout: the seconds' bound, or
@@ -21,12 +22,24 @@ a comparison of answers that was given up."""
 
 
 class Key(NamedTuple):
-    """`draw` counts independent repetitions of the same strategy on the same question."""
+    """`draw` counts independent repetitions of the same strategy on the same question.
+
+    `scorer`: of a strategy that asked one as it ran.
+    """
 
     item: str
     strategy: str
     budget: str
     draw: int
+    scorer: str | None = None
+
+
+class ScoringKey(NamedTuple):
+    """`draw`: of an attempt of the pool."""
+
+    item: str
+    draw: int
+    scorer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,7 @@ class Sample:
     `tokens` and `prefill` are all that was drawn and given; `scorer_tokens` and `scorer_prefill` are the scorer's
     part of them, `prompt` the question's. `share` is the run's part of the wall time in seconds: time
     during which several runs were in flight counts for each by an equal part. `cut`: a bound cut the answer.
+    `ids`: all tokens that an attempt of the pool drew, so that any scorer can look at it later.
     """
 
     item: str
@@ -58,13 +72,37 @@ class Sample:
     stopped_by: str
     cut: bool
     oracle: bool
+    scorer: str | None = None
+    ids: tuple[int, ...] = ()
 
     @property
     def key(self) -> Key:
-        return Key(self.item, self.strategy, self.budget, self.draw)
+        return Key(self.item, self.strategy, self.budget, self.draw, self.scorer)
 
 
-_NAMES = {field.name for field in fields(Sample)}
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a scorer made of one attempt of the pool, and what that cost beside the attempt.
+
+    `score` None: the question alone does not fit the context. `pages`: held for the look beyond the attempt's own.
+    """
+
+    item: str
+    draw: int
+    scorer: str
+    score: float | None
+    scorer_tokens: int
+    scorer_prefill: int
+    pages: int
+    flops: float
+    share: float
+
+    @property
+    def key(self) -> ScoringKey:
+        return ScoringKey(self.item, self.draw, self.scorer)
+
+
+Record: TypeAlias = Sample | Scoring
 
 
 def budget_key(budget: Budget) -> str:
@@ -73,7 +111,7 @@ def budget_key(budget: Budget) -> str:
 
 
 class Store:
-    """Samples by key, in memory and, with a path, on disk. `settings`: what every sample of the file depends on.
+    """Samples and scorings by key, in memory and, with a path, on disk. `settings`: what all of the file depends on.
 
     An existing file is read first; a last line that a kill has torn is cut off. Raises InvalidRequest for a file
     that belongs to other settings, that is no store, or that another process writes.
@@ -83,6 +121,7 @@ class Store:
         self.path = path
         self.settings = {"format": FORMAT, **json.loads(json.dumps(dict(settings)))}
         self.samples: dict[Key, Sample] = {}
+        self.scorings: dict[ScoringKey, Scoring] = {}
         self._file: BinaryIO | None = None
         if path is None:
             return
@@ -95,12 +134,14 @@ class Store:
             self.close()
             raise
 
-    def add(self, sample: Sample) -> None:
-        """Appends a sample; one that is there already stays."""
-        if sample.key in self.samples:
-            return
-        self.samples[sample.key] = sample
-        self._write(asdict(sample))
+    def add(self, record: Record) -> None:
+        """Appends a sample or a scoring; one that is there already stays."""
+        if not self.has(record.key):
+            self._keep(record)
+            self._write(asdict(record))
+
+    def has(self, key: Key | ScoringKey) -> bool:
+        return key in self.samples or key in self.scorings
 
     def close(self) -> None:
         if self._file is not None:
@@ -139,20 +180,31 @@ class Store:
             if number == 0:
                 self._same(found)
                 return
-            sample = Sample(**{name: value for name, value in found.items() if name in _NAMES})
+            self._keep(_record(found))
         except (ValueError, TypeError, AttributeError) as error:
             if isinstance(error, InvalidRequest):
                 raise
             raise InvalidRequest(
                 f"{self.path} has no sample in line {number + 1}; give another --store, or remove that line.", "store"
             ) from None
-        self.samples[sample.key] = sample
+
+    def _keep(self, record: Record) -> None:
+        if isinstance(record, Sample):
+            self.samples[record.key] = record
+        else:
+            self.scorings[record.key] = record
 
     def _same(self, found: Mapping[str, Any]) -> None:
         if "format" not in found:
             raise InvalidRequest(f"{self.path} is no store of samples; give another --store.", "store")
+        if found["format"] == 1 and found.get("scorer") is not None:
+            raise InvalidRequest(
+                f"{self.path} is of format 1 and all its attempts belong to the scorer {found['scorer']}; "
+                f"give another --store.",
+                "store",
+            )
         for name, value in self.settings.items():
-            if found.get(name) != value:
+            if found.get(name) != value and (name, found.get(name)) != ("format", 1):
                 raise InvalidRequest(
                     f"{self.path} belongs to {name} {found.get(name)!r}, this evaluation has {value!r}; "
                     f"give another --store.",
@@ -163,3 +215,12 @@ class Store:
         if self._file is not None:
             self._file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
+
+
+def _record(found: Mapping[str, Any]) -> Record:
+    """What a line holds; names of later versions are left out."""
+    kind = Sample if "strategy" in found else Scoring
+    known: dict[str, Any] = {field.name: found[field.name] for field in fields(kind) if field.name in found}
+    if "ids" in known:
+        known["ids"] = tuple(known["ids"])
+    return kind(**known)
