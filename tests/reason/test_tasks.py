@@ -7,7 +7,7 @@ import json
 import pytest
 
 from headrace.reason.answers import Number
-from headrace.reason.tasks.arith import problems
+from headrace.reason.tasks.arith import problems, split_of
 from headrace.reason.tasks.gsm8k import QUESTIONS, gsm8k, gsm8k_file
 from headrace.reason.tasks.item import Item
 from headrace.reason.tasks.registry import KINDS, items
@@ -94,6 +94,7 @@ REFUSED = {
     "arith": "as in arith:NAME; give one of sums, words",
     "arith:products": "Family 'products' is unknown",
     "arith:sums(steps=99)": "steps is 99",
+    "arith:sums(split='train')": "split is 'train'; give eval, or tune to train a probe",
     "arith:sums(hard=True)": "does not take these settings",
     "gsm9": "no task 'gsm9'; give one of gsm8k",
     "gsm8k:hard": "no families",
@@ -106,6 +107,13 @@ REFUSED = {
     "gym:gcd(min_value=-5)": "does not take these settings",
     "gym:gcd(min_value=open('x'))": "cannot be read",
 }
+
+
+def test_questions_for_probes_are_no_questions_of_an_evaluation() -> None:
+    tune, evaluated = items("arith:sums(steps=3, split='tune')", 20), items("arith:sums(steps=3)", 20)
+    assert {split_of(item.task.question) for item in tune} == {"tune"}
+    assert {split_of(item.task.question) for item in evaluated} == {"eval"}
+    assert not {item.id for item in tune} & {item.id for item in evaluated}
 
 
 @pytest.mark.parametrize("spec", REFUSED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -37,6 +38,14 @@ class Head:
     @property
     def hidden(self) -> int:
         return int(self.weights[0][0].shape[1])
+
+    @property
+    def digest(self) -> str:
+        """Ten hex digits of all that decides its values."""
+        found = hashlib.sha256(f"{self.base}/{self.state}/{len(self.weights)}".encode())
+        for value in (array for pair in self.weights for array in pair):
+            found.update(np.ascontiguousarray(value, np.float32).tobytes())
+        return found.hexdigest()[:10]
 
     def __call__(self, hidden: np.ndarray) -> np.ndarray:
         """hidden [..., hidden] -> probabilities [...]. Raises InvalidRequest for states of another width."""

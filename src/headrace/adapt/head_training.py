@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -26,6 +28,41 @@ def train_head(
     `recipe.batch` of them. A stopped run goes on when this is called again with the same recipe and data.
     Raises InvalidRequest for data that do not fit together.
     """
+    run, scale = _begun(recipe, states, labels, work_folder(folder))
+    run.finish(report)
+    head = _head(recipe, run, scale)
+    run.publish(folder, head.save)
+    return head
+
+
+def held_out(
+    recipe: Recipe, states: np.ndarray, labels: Sequence[float] | np.ndarray, groups: Sequence[str], folds: int = 5
+) -> np.ndarray:
+    """What heads of the recipe say of rows they did not learn from: probabilities [n].
+
+    Whole groups belong to one fold, by their hash; the head that judges a fold learned from all others. Nothing
+    is kept. Raises InvalidRequest as `train_head` does, and for so few groups that a fold is empty.
+    """
+    fold = np.array([hashlib.sha256(group.encode()).digest()[0] % folds for group in groups])
+    said = np.zeros(len(fold), np.float32)
+    for number in range(folds):
+        out, targets = fold == number, np.asarray(labels, np.float32)
+        if out.all() or not out.any():
+            raise InvalidRequest(
+                f"{len(set(groups))} questions are too few for {folds} folds; draw more of them.", "groups"
+            )
+        with TemporaryDirectory() as work:
+            run, scale = _begun(recipe, states[~out], targets[~out], Path(work))
+            run.finish()
+        said[out] = _head(recipe, run, scale)(states[out])
+    return said
+
+
+Scale = tuple[np.ndarray, np.ndarray]
+"""Mean and deviation of the states that a head learns from."""
+
+
+def _begun(recipe: Recipe, states: np.ndarray, labels: Sequence[float] | np.ndarray, work: Path) -> tuple[Run, Scale]:
     if not isinstance(recipe.train, ValueHead):
         raise InvalidRequest(f"Recipe {recipe.name!r} does not train a head; give one of kind head.", "train")
     targets = np.asarray(labels, np.float32)
@@ -38,11 +75,12 @@ def train_head(
         rows = torch.randint(len(y), (recipe.batch,), generator=torch.Generator().manual_seed(recipe.seed + step))
         return F.binary_cross_entropy_with_logits(_logit(parameters, x[rows]), y[rows])
 
-    run = Run(recipe, parameters, loss, work_folder(folder))
-    run.finish(report)
-    head = Head(_unscaled(run.weights(), middle, spread), recipe.train.state, recipe.train.base)
-    run.publish(folder, head.save)
-    return head
+    return Run(recipe, parameters, loss, work), (middle, spread)
+
+
+def _head(recipe: Recipe, run: Run, scale: Scale) -> Head:
+    assert isinstance(recipe.train, ValueHead)
+    return Head(_unscaled(run.weights(), *scale), recipe.train.state, recipe.train.base)
 
 
 def _check(states: np.ndarray, targets: np.ndarray) -> None:

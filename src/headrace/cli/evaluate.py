@@ -34,7 +34,8 @@ Samples = Annotated[int, typer.Option(min=0, help="Attempts a question in the po
 Repeats = Annotated[int, typer.Option(min=1, help="Runs a question of a strategy that no pool can serve.")]
 Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Of questions and draws.")]
 ScorerName = Annotated[
-    str | None, typer.Option("--scorer", help="What scores attempts: judge, arith_judge, oracle(NOISE).")
+    str | None,
+    typer.Option("--scorer", help="What scores attempts: judge, arith_judge, probe(NAME or FOLDER), oracle(NOISE)."),
 ]
 Temperature = Annotated[float, typer.Option(help="Of every draw.")]
 MostTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest attempt (default: the task's).")]
@@ -108,7 +109,7 @@ def scorer_of(name: str | None, asked: Sequence[Item], seed: int) -> Scorer | No
 
         return ArithJudge()
     oracle = re.fullmatch(r"oracle(?:\((?:noise=)?([0-9.]+)\))?", name)
-    return oracle_scorer(asked, float(oracle[1] or 0), seed) if oracle else scorer_named(name)
+    return oracle_scorer(asked, float(oracle[1] or 0), seed) if oracle else scorer_named(name, folders=True)
 
 
 def carried_out(engine: Surface, task: str, design: Design, how: How, path: Path | None, quiet: bool) -> dict[str, Any]:

@@ -30,7 +30,7 @@ Words = Annotated[
     typer.Argument(metavar="[MODEL] PROMPT", help="The question, '-' to read it from stdin; before it a model's name."),
 ]
 StrategyText = Annotated[str, typer.Option("--strategy", "-s", help="See `headrace strategies`; joined by | or &.")]
-ScorerName = Annotated[str | None, typer.Option("--scorer", help="What scores attempts: judge.")]
+ScorerName = Annotated[str | None, typer.Option("--scorer", help="What scores attempts: judge, probe(NAME or FOLDER).")]
 BudgetText = Annotated[str, typer.Option("--budget", "-b", help="Bounds, like '400 tok, 10 s, 64 pages'.")]
 AnswerKind = Annotated[str, typer.Option("--answer", help="What an answer is: text, number, choice, json, math.")]
 Temperature = Annotated[float, typer.Option(help="Of every draw; 0 makes all attempts alike.")]
@@ -70,7 +70,7 @@ def solve(
     order = Order(
         strategy,
         Budget.parse(budget) if budget else Budget(),
-        scorer_named(scorer) if scorer else None,
+        scorer_named(scorer, folders=True) if scorer else None,
         seed,
         Sampling(temperature=temperature),
         g.adapter_of(options, adapter_scale),

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import headrace
-from headrace.cli import bench, chat, evaluate, evidence, models, pull, run, serve, solve, strategies, trace
+from headrace.cli import bench, chat, evaluate, evidence, models, probe, pull, run, serve, solve, strategies, trace
 from headrace.cli.show import EXIT_INTERRUPTED, complain
 from headrace.cli.usage import usage_sentence
 from headrace.spec.errors import EngineStopped, HeadraceError
@@ -101,6 +101,7 @@ VERBS: Sequence[Callable[..., None]] = (
     pull.pull,
     models.models,
     strategies.strategies,
+    probe.probe,
     bench.bench,
 )
 for verb in VERBS:

@@ -18,6 +18,7 @@ from headrace.reason.evaluation.pooled import ATTEMPT, Outcome, Question, needed
 from headrace.reason.evaluation.scoring import Look
 from headrace.reason.evaluation.store import KINDS, Key, Sample, ScoringKey, Store, budget_key
 from headrace.reason.evaluation.table import Row, comparisons, dominated, outcome_of
+from headrace.reason.scorers import check_scorer
 from headrace.reason.scorers.checker import Checker
 from headrace.reason.strategy import Plan, Step, parse
 from headrace.reason.tasks.item import Item
@@ -63,6 +64,7 @@ async def evaluate(
     Raises InvalidRequest before anything runs, and what the engine raises; what is stored stays.
     """
     plans = checked(design, how)
+    check_scorer(how.scorer, engine)
     await fill(engine, jobs(design, plans, how), store, how, report)
     return await asyncio.to_thread(figures, store, design, plans, how)
 

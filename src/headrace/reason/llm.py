@@ -105,7 +105,7 @@ def _order(
     seed: int | None,
     sampling: Sampling | None,
 ) -> Order:
-    order = Order(strategy, scorer=scorer_named(scorer) if isinstance(scorer, str) else scorer, seed=seed)
+    order = Order(strategy, scorer=scorer_named(scorer, folders=True) if isinstance(scorer, str) else scorer, seed=seed)
     spent = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
     return replace(order, budget=spent, sampling=sampling or Sampling(temperature=0.8))
 

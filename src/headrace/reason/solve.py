@@ -20,6 +20,7 @@ from headrace.reason.intervals import wilson
 from headrace.reason.journal import Journal
 from headrace.reason.purse import Purse
 from headrace.reason.run import Run
+from headrace.reason.scorers import check_scorer
 from headrace.reason.strategy import Plan, parse
 from headrace.reason.task import Task
 from headrace.spec.budget import Budget, Spend
@@ -99,6 +100,7 @@ async def solve(engine: Surface, task: Task, order: Order, trace: Trace | None =
     With `order.resume` the run continues the one that wrote `order.trace`, to the identical result.
     """
     plan = order.plan(task)
+    check_scorer(order.scorer, engine)
     earlier = Trace.load(order.trace) if order.resume and order.trace is not None else None
     seed = order.seed if order.seed is not None else earlier.header["seed"] if earlier else secrets.randbits(53)
     facts = _header(engine, task, plan, order, seed)

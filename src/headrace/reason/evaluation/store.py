@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -134,6 +135,19 @@ class Store:
             self.close()
             raise
 
+    @classmethod
+    def load(cls, path: Path) -> Store:
+        """A store to be read alone, whatever its settings, also while an evaluation writes it.
+
+        Raises InvalidRequest for a file that is no store.
+        """
+        lines = path.read_bytes().split(b"\n")[:-1]
+        store = cls(None, _settings(path, lines))
+        store.path = path
+        for number, line in enumerate(lines):
+            store._take(number, line)
+        return store
+
     def add(self, record: Record) -> None:
         """Appends a sample or a scoring; one that is there already stays."""
         if not self.has(record.key):
@@ -215,6 +229,14 @@ class Store:
         if self._file is not None:
             self._file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
+
+
+def _settings(path: Path, lines: list[bytes]) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, IndexError):
+        found = json.loads(lines[0])
+        if isinstance(found, dict) and "format" in found:
+            return found
+    raise InvalidRequest(f"{path} is no store of samples; give one that headrace eval wrote.", "store")
 
 
 def _record(found: Mapping[str, Any]) -> Record:
