@@ -15,6 +15,7 @@ from headrace.privacy.labels.lattice import Lattice
 from headrace.spec.errors import HeadraceError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class FlowRefused(HeadraceError):
@@ -29,10 +30,10 @@ class FlowLabel(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Labelled(Generic[T]):
+class Labelled(Generic[T_co]):
     """A value and its label. Its `repr` shows the label alone, so that no traceback or log prints the value."""
 
-    value: T
+    value: T_co
     label: FlowLabel
 
     def __repr__(self) -> str:

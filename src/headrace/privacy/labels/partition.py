@@ -40,6 +40,7 @@ class Partition:
 
     def __init__(self, ranges: PageRanges, first: int, pages: int) -> None:
         self._ranges, self._first = ranges, first
+        self._adapters: set[str] = set()
         inner = ranges.executor
         self.spec: ModelSpec = inner.spec
         self.guarantees: Guarantees = inner.guarantees
@@ -68,12 +69,16 @@ class Partition:
             if not self._ranges.adapter_users[adapter.name]:
                 self._ranges.executor.add_adapter(adapter)
             self._ranges.adapter_users[adapter.name] += 1
+            self._adapters.add(adapter.name)
 
     def remove_adapter(self, name: str) -> None:
         with self._ranges.lock:
+            self._adapters.remove(name)
             self._ranges.adapter_users[name] -= 1
             if not self._ranges.adapter_users[name]:
                 self._ranges.executor.remove_adapter(name)
 
     def close(self) -> None:
-        """The executor has other users."""
+        """Gives up its adapters. The executor has other users."""
+        for name in list(self._adapters):
+            self.remove_adapter(name)
