@@ -27,6 +27,7 @@ SEVERAL_EVICT = 30
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with Stage.tiny(pages=1280) as stage:
+        assert stage.executor.guarantees.bit_exact, "equal bits are promised in deterministic mode only"
         yield stage
 
 

@@ -123,10 +123,10 @@ def _probe(stage: Stage, use: int, works: bool, quotas: bool) -> int:
     ranges = PageRanges(stage.executor)
     home: Home
     if quotas:
-        home = split = Quotas(ranges, {LOW: PAGES // 2, HIGH: PAGES // 2}, _engine)
+        home = split = Quotas(ranges, {LOW: PAGES // 2, HIGH: PAGES // 2}, plain_engine)
         close = split.close
     else:
-        whole = _engine(ranges.take(PAGES))
+        whole = plain_engine(ranges.take(PAGES))
         home, close = one_pool(whole), whole.close
     engine = LabelledEngine(POLICY, home)
     _use(engine, "probe", LOW, use)
@@ -144,5 +144,5 @@ def _use(engine: LabelledEngine, principal: str, label: FlowLabel, number: int) 
         return sequence.extend(STOP, SAMPLING).value.result().cached_tokens
 
 
-def _engine(share: Partition) -> Engine:
+def plain_engine(share: Partition) -> Engine:
     return Engine(share, AsciiTokenizer(), EngineOptions())  # type: ignore[arg-type]
