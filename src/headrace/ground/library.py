@@ -7,6 +7,7 @@ whole index, so each reading label has an index of its own over exactly the pass
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,13 @@ class Library:
         self.lattice = lattice
         self._texts: dict[tuple[str, FlowLabel], str] = {}
         self._indexes: dict[FlowLabel, Index] = {}
+        self._lock = threading.RLock()
 
     def add(self, id: str, passage: Labelled[str]) -> None:
         """Adds a passage, or replaces the one of this id and label. Raises InvalidRequest for a foreign label."""
-        self._texts[id, self.lattice.check(passage.label)] = passage.value
-        self._forget(passage.label)
+        with self._lock:
+            self._texts[id, self.lattice.check(passage.label)] = passage.value
+            self._forget(passage.label)
 
     def remove(self, id: str, label: FlowLabel) -> None:
         """Raises InvalidRequest when there is none."""
@@ -49,12 +52,14 @@ class Library:
         return sorted(seen, key=lambda key: (key[0], self.lattice.text(key[1])))
 
     def find(self, label: FlowLabel, query: str, count: int) -> list[Passage]:
-        index = self._indexes.get(label)
-        if index is None:
-            keys = self.readable(label)
-            index = self._indexes[label] = Index(keys, [words(self._texts[key]) for key in keys])
-        found = index.best(words(query), count)
-        return [Passage(id, self._texts[id, at], score, {"label": at}) for (id, at), score in found]
+        """At most `count` passages that flow to `label` and share a word with the query, best first."""
+        with self._lock:
+            index = self._indexes.get(label)
+            if index is None:
+                keys = self.readable(label)
+                index = self._indexes[label] = Index(keys, [words(self._texts[key]) for key in keys])
+            found = index.best(words(query), count)
+            return [Passage(id, self._texts[id, at], score, {"label": at}) for (id, at), score in found]
 
     def _forget(self, label: FlowLabel) -> None:
         """Drops the indexes that hold passages of this label, and no other: a rebuild is a thing to be seen."""

@@ -139,9 +139,7 @@ class LabelledSequence:
 
     def append(self, piece: Labelled[str | Sequence[int]]) -> None:
         """Forces tokens. A label that is not below this sequence's raises it. Raises FlowRefused, ContextExceeded."""
-        label = self._engine.policy.lattice.join(self.label, piece.label)
-        if label != self.label:
-            self.rise(label)
+        self.rise(piece.label)
         self._handle.append(piece.value)
         self._engine.log.add("append", self.principal, self.label)
 
@@ -153,6 +151,8 @@ class LabelledSequence:
         engine, old = self._engine, self._handle
         joined = engine.policy.lattice.join(self.label, engine.policy.lattice.check(label))
         engine.policy.check_read(self.principal, joined)
+        if joined == self.label:
+            return
         old.append(())  # raises where a verb cannot be called now
         fresh = engine.home(joined).open_now(
             old.tokens,
