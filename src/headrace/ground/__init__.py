@@ -1,0 +1,1 @@
+"""What answers rest on outside the model: sources and tools."""

@@ -1,0 +1,1 @@
+"""Private inference with its price and its proof."""
