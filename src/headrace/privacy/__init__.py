@@ -1,0 +1,1 @@
+"""Private inference, with the price and the proof of each way printed."""
