@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("cryptography", reason="headrace[privacy] is not installed")
-pyrage = pytest.importorskip("pyrage", reason="headrace[privacy] is not installed")
+pytest.importorskip("pyrage", reason="headrace[privacy] is not installed")
+
+import pyrage
 
 from headrace.privacy.veil.errors import KeyFileError, TokensSpent
 from headrace.privacy.veil.keyfile import ClientKey, Lock, Opener, read_key, spent_file, write_key

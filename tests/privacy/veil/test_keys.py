@@ -34,7 +34,8 @@ def test_golden_vectors() -> None:
 def test_every_part_of_a_name_gives_another_key() -> None:
     others = (
         MASTER.derive(1, "tokens"), MASTER.derive(MODEL, "stream"), MASTER.rotated().derive(MODEL, "tokens"),
-        Master(MASTER.secret, "cd" * 32).derive(MODEL, "tokens"), Master(bytes(32), MASTER.model).derive(MODEL, "tokens"),
+        Master(MASTER.secret, "cd" * 32).derive(MODEL, "tokens"),
+        Master(bytes(32), MASTER.model).derive(MODEL, "tokens"),
     )  # fmt: skip
     assert len({MASTER.derive(MODEL, "tokens"), *others}) == 6
     assert MASTER.rotated().key_id() != MASTER.key_id()
