@@ -11,6 +11,7 @@ import os
 import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyrage
 
@@ -23,13 +24,17 @@ STRICT_BUDGET = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """What a client holds. `vocab`: size of the token map; `budget`: tokens that may pass under one epoch's map."""
+    """What a client holds. `vocab`: size of the token map; `budget`: tokens that may pass under one epoch's map.
+
+    `specials`: ids of the source's special tokens, by their setting (bos_token_id, eos_token_id, pad_token_id).
+    """
 
     master: Master
     vocab: int
     budget: int = STRICT_BUDGET
     created: str = ""
     name: str = ""
+    specials: dict[str, int | list[int]] = field(default_factory=dict)
 
     def rotated(self) -> ClientKey:
         return replace(self, master=self.master.rotated())
@@ -37,7 +42,8 @@ class ClientKey:
     def packed(self) -> bytes:
         secret = self.master.secret.hex()
         plain = {"scheme": SCHEME, "secret": secret, "model": self.master.model, "epoch": self.master.epoch}
-        rest = {"vocab": self.vocab, "budget": self.budget, "created": self.created, "name": self.name}
+        rest: dict[str, Any] = {"vocab": self.vocab, "budget": self.budget, "created": self.created, "name": self.name}
+        rest["specials"] = self.specials
         return json.dumps(plain | {"key_id": self.master.key_id()} | rest).encode()
 
     @classmethod
@@ -47,7 +53,8 @@ class ClientKey:
             if held["scheme"] != SCHEME:
                 raise KeyFileError(f"The key file is of scheme {held['scheme']}, not {SCHEME}; make a new one.")
             master = Master(bytes.fromhex(held["secret"]), str(held["model"]), int(held["epoch"]))
-            key = cls(master, int(held["vocab"]), int(held["budget"]), str(held["created"]), str(held["name"]))
+            rest = {name: held[name] for name in ("vocab", "budget", "created", "name", "specials")}
+            key = cls(master, **rest)
         except (ValueError, KeyError, TypeError):
             raise KeyFileError("The key file holds no key; make a new one with `headrace veil keygen`.") from None
         if held.get("key_id") != master.key_id():

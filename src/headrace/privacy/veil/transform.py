@@ -48,16 +48,20 @@ class Veil:
 
         return {name: lazy(name) for name in tensors}
 
-    def pieces(self, name: str, tensors: Mapping[str, Tensor]) -> Iterator[np.ndarray]:
-        """The veiled tensor in float64, cut along its first axis; no more than one piece is in memory."""
+    def pieces(self, name: str, tensors: Mapping[str, Tensor], expert: int | None = None) -> Iterator[np.ndarray]:
+        """The veiled tensor in float64, cut along its first axis; no more than one piece is in memory.
+
+        `expert`: only that one of a stacked tensor, without the axis of experts.
+        """
         rule, source = self.plan.rules[name], tensors[name]
         if rule.along is None:
             yield self._changed(rule, source.numpy().astype(np.float64), tensors)
             return
         order = self.frames[rule.along].order
         if len(source.shape) == 3:
-            for expert in order.tolist():
-                yield self._changed(rule, source.at(expert).numpy().astype(np.float64), tensors, expert)[None]
+            for number in order.tolist() if expert is None else [int(order[expert])]:
+                part = self._changed(rule, source.at(number).numpy().astype(np.float64), tensors, number)
+                yield part[None] if expert is None else part
             return
         rows = max(1, PIECE // int(np.prod(source.shape[1:], dtype=np.int64)))
         for start in range(0, len(order), rows):
