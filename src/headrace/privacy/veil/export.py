@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -93,12 +94,15 @@ def _write(loaded: LoadedModel, key: ClientKey, folder: Path, how: Export, progr
     files = _write_settings(loaded, spec, key, folder, how)
     layout = file_tensors(spec)
     shards = cut(layout, how.dtype, how.shard)
-    done = 0
-    for shard in shards:
-        files[shard.name] = write_shard(folder, shard, how.dtype, lambda tensor: filled(veil, tensor, tensors))
-        done += len(shard.tensors)
+    done = itertools.count(1)
+
+    def fill(tensor: FileTensor) -> Iterator[np.ndarray]:
+        yield from filled(veil, tensor, tensors)
         if progress is not None:
-            progress(shard.name, done, len(layout))
+            progress(tensor.name, next(done), len(layout))
+
+    for shard in shards:
+        files[shard.name] = write_shard(folder, shard, how.dtype, fill)
     if len(shards) > 1:
         files |= _write_json(folder, "model.safetensors.index.json", index_of(shards, how.dtype))
     _check_read_back(folder, spec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,11 @@ def spent_file(path: Path) -> Path:
 
 
 class TokenBudget:
-    """Counts tokens under one epoch's token map; the count survives the process."""
+    """Counts tokens under one epoch's token map, from any thread; the count survives the process."""
 
     def __init__(self, path: Path, key: ClientKey) -> None:
         self._path, self._key_id, self.budget = path, key.master.key_id(), key.budget
+        self._gate = threading.Lock()
         self.tokens = self._read()
 
     def _read(self) -> int:
@@ -138,16 +140,28 @@ class TokenBudget:
         except (ValueError, KeyError, TypeError):
             raise KeyFileError(f"{self._path} is damaged; rotate the key with `headrace veil rotate`.") from None
 
-    def check(self, tokens: int) -> None:
-        """Raises TokensSpent where `tokens` more would exceed the budget."""
-        if self.tokens + tokens > self.budget:
-            raise TokensSpent(
-                f"This token map has passed {self.tokens:,} of {self.budget:,} tokens and {tokens:,} more are asked;"
-                " rotate the key with `headrace veil rotate` and export the model again."
-            )
-
     def charge(self, tokens: int) -> None:
-        self.tokens += tokens
+        """Counts the tokens of a prompt, and keeps the count. Raises TokensSpent where they leave no room for more."""
+        with self._gate:
+            if self.tokens + tokens >= self.budget:
+                raise TokensSpent(
+                    f"This token map has passed {self.tokens:,} of {self.budget:,} tokens and {tokens:,} more are"
+                    " asked; rotate the key with `headrace veil rotate` and export the model again."
+                )
+            self.tokens += tokens
+            self._keep()
+
+    def count(self, tokens: int) -> bool:
+        """Counts tokens of an answer; whether one more may follow. `save` keeps the count."""
+        with self._gate:
+            self.tokens += tokens
+            return self.tokens < self.budget
+
+    def save(self) -> None:
+        with self._gate:
+            self._keep()
+
+    def _keep(self) -> None:
         _write_private(self._path, json.dumps({"key_id": self._key_id, "tokens": self.tokens}).encode())
 
 
