@@ -29,7 +29,6 @@ Folder = Annotated[Path, typer.Argument(help="Folder that `veil export` wrote.")
 Recipients = Annotated[
     list[str], typer.Option("--recipient", help="Lock the key to this age recipient (age1…); may be repeated.")
 ]
-NOBODY: list[str] = []
 Passphrase = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase (default: asked).")
 ]
@@ -47,7 +46,7 @@ UpstreamKey = Annotated[Path | None, typer.Option(help="File with the API key of
 def keygen(
     model: Model,
     out: NewKey,
-    recipient: Recipients = NOBODY,
+    recipient: Recipients = [],  # noqa: B006
     passphrase_file: Passphrase = None,
     budget: Budget = 10_000,
     json: g.Json = False,
@@ -67,7 +66,7 @@ def keygen(
 @app.command()
 def rotate(
     key: KeyArgument,
-    recipient: Recipients = NOBODY,
+    recipient: Recipients = [],  # noqa: B006
     identity: Identity = None,
     passphrase_file: Passphrase = None,
     json: g.Json = False,

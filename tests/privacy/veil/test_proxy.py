@@ -26,9 +26,10 @@ from headrace.privacy.veil.tokens import TokenMap
 from headrace.spec.errors import EngineStopped, UnsupportedModel
 from headrace.spec.ledger import Ledger
 from headrace.spec.options import EngineOptions
+from headrace.spec.sampling import Stop
 from server.twin import VOCAB, serving, write_twin
 
-OPTIONS = EngineOptions(backend="reference", threads=1, state_memory=8)
+OPTIONS = EngineOptions(threads=1, state_memory=8, state_type="fp32")
 MESSAGES: list[Any] = [{"role": "user", "content": "What is a weir?"}]
 
 
@@ -213,20 +214,19 @@ def test_the_budget_ends_an_answer_and_refuses_the_next(scene: Scene, tmp_path: 
     key = replace(scene.key, budget=20)
     budget = TokenBudget(tmp_path / "key.spent", key)
     with VeiledEngine(load_model(scene.source, Ledger()), key, budget, f"{scene.veiled_url}/v1") as engine:
-        step = engine.open_now("weir").extend().result(30)
-        assert len(step.token_ids) + 4 == 20 or step.finish_reason == "stop"
-        if step.finish_reason == "length":
-            with pytest.raises(TokensSpent, match="rotate"):
-                engine.open_now("weir").extend()
-    assert json.loads((tmp_path / "key.spent").read_text("utf-8"))["tokens"] == 4 + len(step.token_ids)
+        step = engine.open_now("weir").extend(Stop(ignore_eos=True)).result(30)
+        assert len(step.token_ids) == 16 and step.finish_reason == "length"
+        with pytest.raises(TokensSpent, match="rotate"):
+            engine.open_now("weir").extend()
+    assert json.loads((tmp_path / "key.spent").read_text("utf-8"))["tokens"] == 20
 
 
 def test_a_wrong_key_gives_other_text_and_no_crash(scene: Scene, tmp_path: Path) -> None:
     wrong = replace(fixed_key(scene.source, secret=9), budget=10_000)
-    budget = TokenBudget(tmp_path / "key.spent", wrong)
+    budget, few = TokenBudget(tmp_path / "key.spent", wrong), Stop(tokens=12, ignore_eos=True)
     with VeiledEngine(load_model(scene.source, Ledger()), wrong, budget, f"{scene.veiled_url}/v1") as engine:
-        step = engine.open_now("weir").extend().result(60)
-    right = scene.proxy.open_now("weir").extend().result(60)
+        step = engine.open_now("weir").extend(few).result(60)
+    right = scene.proxy.open_now("weir").extend(few).result(60)
     assert step.token_ids != right.token_ids
 
 
