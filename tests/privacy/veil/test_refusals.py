@@ -67,6 +67,21 @@ def test_a_smaller_group_is_granted(asked: dict[str, Any]) -> None:
     assert plan.stream.group == asked.get("stream", "orthogonal")
 
 
+@pytest.mark.parametrize("name", ["qk norm a head", "qk norm full", "experts", "learned positions"])
+def test_a_veil_of_no_group_changes_nothing_but_folds_gains(name: str) -> None:
+    spec = MODELS[name]
+    asked = dict.fromkeys(("stream", "tokens", "heads", "qk", "vo", "units", "experts"), "identity")
+    tensors = RandomStore(spec).tensors
+    veiled = Veil(spec, fixed_master(), plan=plan_veil(spec, asked)).apply(tensors)  # type: ignore[arg-type]
+    for part in ("attn.q", "attn.k", "attn.v"):
+        read = f"layers.0.{part}.weight"
+        gain = tensors.get("layers.0.attn_norm.weight")
+        wanted = tensors[read].numpy() * (1.0 if gain is None else gain.numpy())
+        np.testing.assert_allclose(veiled[read].numpy(), wanted, rtol=1e-6)
+    for kept in ("embed.weight", "layers.1.attn.o.weight"):
+        np.testing.assert_allclose(veiled[kept].numpy(), tensors[kept].numpy(), rtol=1e-6)
+
+
 def test_the_refused_rotary_keys_would_have_been_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A planner that grants everything turns planes under query and key norms: the answers are others."""
     monkeypatch.setattr(planner, "choose", lambda where, allowed, asked: asked or allowed)

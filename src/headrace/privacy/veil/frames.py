@@ -159,6 +159,8 @@ def turned_planes(draws: Keystream, planes: int, condition: float) -> np.ndarray
 def gain_factors(heads: Heads, count: int, draws: Keystream, condition: float) -> np.ndarray:
     """[count, width] factors of query norms' gains; the two values of a plane share one."""
     planes = heads.width - heads.rope // 2
+    if heads.qk == "identity":
+        return np.ones((count, heads.width))
     return np.stack([_per_plane(draws.scales(planes, condition), heads.rope) for _ in range(count)])
 
 

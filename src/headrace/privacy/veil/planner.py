@@ -150,7 +150,7 @@ class Walk:
             choose(f"{where}: q and k", "signs" if att.qk_norm != "none" else largest, self.asked.get("qk")),
             choose(f"{where}: v and o", "general", self.asked.get("vo")),
             choose(f"{where}: the heads", "permutation", self.asked.get("heads")),
-            att.qk_norm if self.asked.get("qk") != "identity" else "none",
+            att.qk_norm,
         )  # fmt: skip
         self.frames[op.out] = f"layers.{op.layer}.a"
 

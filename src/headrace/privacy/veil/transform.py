@@ -15,8 +15,8 @@ from headrace.privacy.veil.planner import plan_veil
 from headrace.privacy.veil.rules import Plan, Rule, Step
 from headrace.spec.model import ModelSpec
 
-PIECE = 2**24
-"""Values of a table that are worked on at a time: 128 MiB in float64."""
+PIECE = 2**22
+"""Values of a table that are worked on at a time: 32 MiB in float64."""
 
 
 class Veil:
