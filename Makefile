@@ -80,7 +80,7 @@ $(VENV)/.stamp-run: pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
 # Only what the extras name: to install the project with its extras would build the kernels a second time.
 EXTRAS := import tomllib; \
   extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
-  print(*(wanted for extra in ("torch", "reason", "gym", "ground", "test", "dev") for wanted in extras[extra]), sep="\n")
+  print(*(wanted for extra in ("torch", "reason", "gym", "ground", "privacy", "test", "dev") for wanted in extras[extra]), sep="\n")
 
 # PyTorch's size is its index's choice: 200 MB for the CPU build, several GB for the CUDA build.
 $(VENV)/.stamp-test: $(VENV)/.stamp-run

@@ -12,7 +12,21 @@ import typer
 from typer.core import TyperGroup
 
 import headrace
-from headrace.cli import bench, chat, evaluate, evidence, models, probe, pull, run, serve, solve, strategies, trace
+from headrace.cli import (
+    bench,
+    chat,
+    evaluate,
+    evidence,
+    models,
+    probe,
+    pull,
+    run,
+    serve,
+    solve,
+    strategies,
+    trace,
+    veil,
+)
 from headrace.cli.show import EXIT_INTERRUPTED, complain
 from headrace.cli.usage import usage_sentence
 from headrace.spec.errors import EngineStopped, HeadraceError
@@ -109,6 +123,7 @@ for verb in VERBS:
 app.command("eval")(evaluate.evaluate)
 app.add_typer(trace.app, name="trace")
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(veil.app, name="veil")
 
 
 def _version(wanted: bool) -> None:

@@ -1,1 +1,1 @@
-"""Private inference with its price and its proof."""
+"""Private inference, with the price and the proof of each way printed."""

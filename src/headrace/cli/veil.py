@@ -1,0 +1,219 @@
+"""`headrace veil`: keys, veiled models, and the proxy that speaks to a server of one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from headrace.cli import generation as g
+from headrace.cli.flags import with_flags
+from headrace.cli.show import note, print_json, progress_bars, progress_counts
+from headrace.server.config import ServerConfig
+from headrace.spec.errors import HeadraceError, InvalidRequest
+
+if TYPE_CHECKING:
+    from headrace.privacy.veil.keyfile import ClientKey, Lock, Opener, TokenBudget
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Obfuscate a model's weights and token ids by a key: for logs, caches and screens. It is no encryption:"
+    " whoever holds the public weights finds the key.",
+)
+Model = Annotated[str, typer.Argument(help="The plain model: catalogue name, .gguf file or model folder.")]
+KeyFile = Annotated[Path, typer.Option("--key", help="Key file that `veil keygen` wrote.")]
+KeyArgument = Annotated[Path, typer.Argument(help="Key file that `veil keygen` wrote.")]
+Folder = Annotated[Path, typer.Argument(help="Folder that `veil export` wrote.")]
+Recipients = Annotated[
+    list[str], typer.Option("--recipient", help="Lock the key to this age recipient (age1…); may be repeated.")
+]
+Passphrase = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase (default: asked).")
+]
+Identity = Annotated[Path | None, typer.Option(help="File with the age identity that opens the key.")]
+Target = Annotated[Path, typer.Option("--out", help="Folder to write; it must be empty or new.")]
+NewKey = Annotated[Path, typer.Option("--out", help="Key file to write.")]
+Budget = Annotated[int, typer.Option(min=1, help="Tokens that may pass under one token map.")]
+Dtype = Annotated[Literal["f32", "bf16", "f16"], typer.Option(help="How weights are stored.")]
+Condition = Annotated[float, typer.Option(help="Most condition number of a key's matrices.")]
+Url = Annotated[str, typer.Option(help="Base of the veiled server, up to /v1.")]
+UpstreamKey = Annotated[Path | None, typer.Option(help="File with the API key of the veiled server.")]
+
+
+@app.command()
+def keygen(
+    model: Model,
+    out: NewKey,
+    recipient: Recipients = [],  # noqa: B006
+    passphrase_file: Passphrase = None,
+    budget: Budget = 10_000,
+    json: g.Json = False,
+) -> None:
+    """Make a key for a model, locked to age recipients or by a passphrase."""
+    from headrace.model.catalogue import resolve
+
+    check_extra()
+    from headrace.privacy.veil.keyfile import write_key
+    from headrace.privacy.veil.source import new_key
+
+    key = new_key(resolve(model), budget)
+    write_key(out, key, lock(recipient, passphrase_file))
+    tell(key, out, json)
+
+
+@app.command()
+def rotate(
+    key: KeyArgument,
+    recipient: Recipients = [],  # noqa: B006
+    identity: Identity = None,
+    passphrase_file: Passphrase = None,
+    json: g.Json = False,
+) -> None:
+    """Put a key of the next epoch in the key file's place: another token map and other matrices."""
+    check_extra()
+    from headrace.privacy.veil.keyfile import Lock, read_key, write_key
+
+    opener = opened_by(identity, passphrase_file)
+    held, _ = read_key(key, opener)
+    if identity is not None and not recipient:
+        raise InvalidRequest("A key that an identity opens is locked anew; give --recipient.", "recipient")
+    fresh = held.rotated()
+    write_key(key, fresh, Lock(tuple(recipient), None if recipient else opener.passphrase), replace_old=True)
+    tell(fresh, key, json)
+
+
+@app.command()
+def export(
+    model: Model,
+    key: KeyFile,
+    out: Target,
+    dtype: Dtype = "f32",
+    condition: Condition = 3.0,
+    identity: Identity = None,
+    passphrase_file: Passphrase = None,
+    json: g.Json = False,
+) -> None:
+    """Write the veiled model: safetensors, config.json and a signed veil.json, no tokenizer."""
+    from headrace.model.catalogue import resolve
+
+    check_extra()
+    from headrace.privacy.veil.export import Export
+    from headrace.privacy.veil.export import export as write
+
+    how = Export(dtype, condition)
+    held, _ = unlocked(key, identity, passphrase_file)
+    with progress_counts(quiet=json) as report:
+        manifest = write(resolve(model), held, out, how, report)
+    if json:
+        print_json(asdict(manifest))
+        return
+    print(out)
+    note(manifest.profile)
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    key: Annotated[Path | None, typer.Option(help="Key file, to check that the model is this key's.")] = None,
+    identity: Identity = None,
+    passphrase_file: Passphrase = None,
+    json: g.Json = False,
+) -> None:
+    """Check every file of a veiled model against its signature; with --key also whose it is."""
+    check_extra()
+    from headrace.privacy.veil.artefact import verify as check
+
+    manifest = check(folder, None if key is None else unlocked(key, identity, passphrase_file)[0])
+    if json:
+        print_json(asdict(manifest))
+        return
+    whose = "signed by whom veil.json names" if key is None else "made with this key"
+    print(f"{folder}: {len(manifest.files)} files are whole and {whose}, epoch {manifest.epoch}.")
+
+
+@app.command()
+@with_flags(server=ServerConfig)
+def proxy(
+    model: Model,
+    key: KeyFile,
+    url: Url = "http://127.0.0.1:8000/v1",
+    upstream_key: UpstreamKey = None,
+    identity: Identity = None,
+    passphrase_file: Passphrase = None,
+    server: ServerConfig = ServerConfig(),
+) -> None:
+    """Serve the plain model's API here by a server that only sees veiled token ids. The key stays here."""
+    from headrace.model.catalogue import resolve
+    from headrace.model.loading import load_model
+    from headrace.server.serve import serve
+    from headrace.spec.ledger import Ledger
+
+    check_extra()
+    from headrace.privacy.veil.client import VeiledEngine
+
+    held, budget = unlocked(key, identity, passphrase_file)
+    with progress_bars() as report:
+        plain = load_model(resolve(model, report), Ledger())
+    secret = None if upstream_key is None else first_line(upstream_key)
+    with VeiledEngine(plain, held, budget, url, secret) as engine:
+        config = replace(server, model_name=server.model_name or engine.model_name)
+        code = serve(engine, config, ready=lambda at: note(f"{config.model_name} answers at {at}/v1"))
+    if code:
+        raise typer.Exit(code)
+
+
+def check_extra() -> None:
+    """Raises HeadraceError where the libraries of the extra are missing."""
+    from importlib.util import find_spec
+
+    if not (find_spec("cryptography") and find_spec("pyrage")):
+        raise HeadraceError("The veil needs cryptography and pyrage; run `pip install headrace[privacy]`.")
+
+
+def first_line(path: Path) -> str:
+    return path.read_text("utf-8").splitlines()[0].strip() if path.stat().st_size else ""
+
+
+def asked_passphrase(file: Path | None, again: bool) -> str:
+    if file is None:
+        found: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=again, err=True)
+    else:
+        found = first_line(file)
+    if not found:
+        raise InvalidRequest("The passphrase is empty; give one, or --recipient.", "passphrase_file")
+    return found
+
+
+def lock(recipients: list[str], passphrase_file: Path | None) -> Lock:
+    from headrace.privacy.veil.keyfile import Lock
+
+    if recipients:
+        return Lock(tuple(recipients), None if passphrase_file is None else first_line(passphrase_file))
+    return Lock(passphrase=asked_passphrase(passphrase_file, again=True))
+
+
+def opened_by(identity: Path | None, passphrase_file: Path | None) -> Opener:
+    from headrace.privacy.veil.keyfile import Opener
+
+    if identity is not None:
+        lines = [line.strip() for line in identity.read_text("utf-8").splitlines()]
+        return Opener(next((line for line in lines if line.startswith("AGE-SECRET-KEY-")), ""))
+    return Opener(passphrase=asked_passphrase(passphrase_file, again=False))
+
+
+def unlocked(path: Path, identity: Path | None, passphrase_file: Path | None) -> tuple[ClientKey, TokenBudget]:
+    from headrace.privacy.veil.keyfile import read_key
+
+    return read_key(path, opened_by(identity, passphrase_file))
+
+
+def tell(key: ClientKey, path: Path, as_json: bool) -> None:
+    facts: dict[str, Any] = {"path": str(path), "model": key.name, "key_id": key.master.key_id()}
+    facts |= {"epoch": key.master.epoch, "tokens": key.budget}
+    if as_json:
+        print_json(facts)
+        return
+    print(path)
+    note(f"Key {facts['key_id'][:16]} of epoch {key.master.epoch} for {key.name}, good for {key.budget:,} tokens.")

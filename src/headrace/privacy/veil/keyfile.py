@@ -1,0 +1,181 @@
+"""Key files: a master key in an age envelope (age-encryption.org/v1), and the count of tokens it was used for.
+
+The count stands in plain beside the key file, because it must grow without the key's passphrase. It guards its
+owner against reading too much under one token map; it is no defence against someone who can write the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyrage
+
+from headrace.privacy.veil.errors import KeyFileError, TokensSpent
+from headrace.privacy.veil.keys import SCHEME, Master
+
+STRICT_BUDGET = 10_000
+"""Tokens under one token map: with three times as many, bigrams give most frequent tokens away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """What a client holds. `vocab`: size of the token map; `budget`: tokens that may pass under one epoch's map.
+
+    `specials`: ids of the source's special tokens, by their setting (bos_token_id, eos_token_id, pad_token_id).
+    """
+
+    master: Master
+    vocab: int
+    budget: int = STRICT_BUDGET
+    created: str = ""
+    name: str = ""
+    specials: dict[str, int | list[int]] = field(default_factory=dict)
+
+    def rotated(self) -> ClientKey:
+        return replace(self, master=self.master.rotated())
+
+    def packed(self) -> bytes:
+        secret = self.master.secret.hex()
+        plain = {"scheme": SCHEME, "secret": secret, "model": self.master.model, "epoch": self.master.epoch}
+        rest: dict[str, Any] = {"vocab": self.vocab, "budget": self.budget, "created": self.created, "name": self.name}
+        rest["specials"] = self.specials
+        return json.dumps(plain | {"key_id": self.master.key_id()} | rest).encode()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> ClientKey:
+        try:
+            held = json.loads(data)
+            if held["scheme"] != SCHEME:
+                raise KeyFileError(f"The key file is of scheme {held['scheme']}, not {SCHEME}; make a new one.")
+            master = Master(bytes.fromhex(held["secret"]), str(held["model"]), int(held["epoch"]))
+            rest = {name: held[name] for name in ("vocab", "budget", "created", "name", "specials")}
+            key = cls(master, **rest)
+        except (ValueError, KeyError, TypeError):
+            raise KeyFileError("The key file holds no key; make a new one with `headrace veil keygen`.") from None
+        if held.get("key_id") != master.key_id():
+            raise KeyFileError("The key file contradicts itself; take a copy of it that was not changed.")
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Who can open a key file: the holders of these age recipients' identities, or whoever knows a passphrase."""
+
+    recipients: tuple[str, ...] = ()
+    passphrase: str | None = field(default=None, repr=False)
+
+    def close(self, data: bytes) -> bytes:
+        """Raises KeyFileError for a recipient that is none, or where nothing or both are given."""
+        if bool(self.recipients) == (self.passphrase is not None):
+            raise KeyFileError("A key file is locked either to recipients or by a passphrase; give one of the two.")
+        if self.passphrase is not None:
+            return pyrage.passphrase.encrypt(data, self.passphrase)
+        try:
+            known = [pyrage.x25519.Recipient.from_str(text) for text in self.recipients]
+        except pyrage.RecipientError:
+            raise KeyFileError("A recipient is not of the form age1…; give an identity's public line.") from None
+        return pyrage.encrypt(data, known)
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """What opens a key file: an age identity (AGE-SECRET-KEY-1…) or the passphrase."""
+
+    identity: str | None = field(default=None, repr=False)
+    passphrase: str | None = field(default=None, repr=False)
+
+    def open(self, data: bytes) -> bytes:
+        try:
+            if self.identity is not None:
+                return pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(self.identity.strip())])
+            return pyrage.passphrase.decrypt(data, self.passphrase or "")
+        except (pyrage.DecryptError, pyrage.IdentityError):
+            raise KeyFileError("The key file does not open with this; give its passphrase or age identity.") from None
+
+
+def write_key(path: Path, key: ClientKey, lock: Lock, replace_old: bool = False) -> None:
+    """Writes the wrapped key with mode 0600; no plain copy ever touches the disk. Refuses to overwrite a file."""
+    if path.exists() and not replace_old:
+        raise KeyFileError(f"{path} exists; choose another name, or rotate the key in it with `headrace veil rotate`.")
+    _write_private(path, lock.close(key.packed()))
+
+
+def read_key(path: Path, opener: Opener) -> tuple[ClientKey, TokenBudget]:
+    """The key and its budget. Raises KeyFileError, also for a file that others may read."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be read ({error.strerror}); check the path of the key file.") from None
+    if mode & 0o077:
+        raise KeyFileError(f"{path} has mode {mode:04o}, so that others may use it; run `chmod 600 {path}`.")
+    key = ClientKey.unpacked(opener.open(data))
+    return key, TokenBudget(spent_file(path), key)
+
+
+def spent_file(path: Path) -> Path:
+    return path.with_name(path.name + ".spent")
+
+
+class TokenBudget:
+    """Counts tokens under one epoch's token map, from any thread; the count survives the process."""
+
+    def __init__(self, path: Path, key: ClientKey) -> None:
+        self._path, self._key_id, self.budget = path, key.master.key_id(), key.budget
+        self._gate = threading.Lock()
+        self.tokens = self._read()
+
+    def _read(self) -> int:
+        if not self._path.exists():
+            return 0
+        try:
+            held = json.loads(self._path.read_text("utf-8"))
+            return int(held["tokens"]) if held["key_id"] == self._key_id else 0
+        except (ValueError, KeyError, TypeError):
+            raise KeyFileError(f"{self._path} is damaged; rotate the key with `headrace veil rotate`.") from None
+
+    def charge(self, tokens: int) -> None:
+        """Counts the tokens of a prompt, and keeps the count. Raises TokensSpent where they leave no room for more."""
+        with self._gate:
+            if self.tokens + tokens >= self.budget:
+                raise TokensSpent(
+                    f"This token map has passed {self.tokens:,} of {self.budget:,} tokens and {tokens:,} more are"
+                    " asked; rotate the key with `headrace veil rotate` and export the model again."
+                )
+            self.tokens += tokens
+            self._keep()
+
+    def count(self, tokens: int) -> bool:
+        """Counts tokens of an answer; whether one more may follow. `save` keeps the count."""
+        with self._gate:
+            self.tokens += tokens
+            return self.tokens < self.budget
+
+    def save(self) -> None:
+        with self._gate:
+            self._keep()
+
+    def _keep(self) -> None:
+        _write_private(self._path, json.dumps({"key_id": self._key_id, "tokens": self.tokens}).encode())
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Whole or not at all, and never readable by others in between."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,161 @@
+"""Talks to a server that takes and gives token ids: OpenAI's completions with `return_token_ids`, streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from headrace.engine.sampling import TokenLogprob
+from headrace.privacy.veil.tokens import TokenMap
+from headrace.spec.errors import EngineStopped, HeadraceError, InvalidRequest, Overloaded
+from headrace.spec.sampling import Sampling
+
+TOKEN_NAME = "token_id:"
+"""How a server without a tokenizer names a token in log-probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What one event brought, in the source's ids."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] | None = None
+    prompt: list[TokenLogprob | None] | None = None
+    cached: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the server says of itself."""
+
+    model: str
+    context: int | None
+
+
+class Upstream:
+    """One server, and a thread whose event loop holds the connections to it."""
+
+    def __init__(self, url: str, tokens: TokenMap, api_key: str | None = None) -> None:
+        self.url, self.tokens = url.rstrip("/"), tokens
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(600, connect=10))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-veil", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def post(self, action: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(action)
+
+    def close(self) -> None:
+        """Lets what was cancelled end, then closes the connections; a second call does nothing."""
+        if self._thread.is_alive():
+            self.run(self._close()).result(5)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            self._loop.close()
+
+    async def _close(self) -> None:
+        own = asyncio.current_task()
+        if others := [task for task in asyncio.all_tasks() if task is not own]:
+            await asyncio.wait(others, timeout=2)
+        await self._client.aclose()
+
+    def served(self) -> Served:
+        """The first model that it serves. Raises EngineStopped where nothing answers."""
+        return self.run(self._served()).result()
+
+    async def _served(self) -> Served:
+        try:
+            reply = await self._client.get(f"{self.url}/models")
+            card = reply.raise_for_status().json()["data"][0]
+            return Served(str(card["id"]), card.get("max_model_len"))
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            raise EngineStopped(
+                f"{self.url}/models does not answer like an OpenAI-compatible server ({type(error).__name__});"
+                " start `headrace serve` on the veiled folder, or check --url."
+            ) from None
+
+    def body(self, model: str, ids: list[int], most: int, sampling: Sampling, ends: list[int], seed: int) -> dict:
+        """A request in veiled ids. End tokens are given, as the server knows none."""
+        veiled, names = self.tokens.veiled, ("top_k", "top_p", "min_p", "repetition_penalty")
+        given = {name: getattr(sampling, name) for name in (*names, "presence_penalty", "frequency_penalty")}
+        bias = dict(zip(map(str, veiled(list(sampling.logit_bias))), sampling.logit_bias.values(), strict=True))
+        body: dict[str, Any] = {
+            "model": model, "prompt": veiled(ids), "max_tokens": most, "temperature": sampling.temperature,
+            "seed": seed,
+            "stop_token_ids": veiled(ends), "ignore_eos": True, "stream": True, "return_token_ids": True,
+            "stream_options": {"include_usage": True}, "logit_bias": bias or None, "logprobs": sampling.logprobs,
+            "prompt_logprobs": sampling.prompt_logprobs,
+        }  # fmt: skip
+        return {name: value for name, value in (body | given).items() if value is not None}
+
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Arrival, None]:
+        """Events of a completion. Raises Overloaded, InvalidRequest, EngineStopped."""
+        try:
+            async with self._client.stream("POST", f"{self.url}/completions", json=body) as reply:
+                if reply.status_code != 200:
+                    raise refusal(reply.status_code, await reply.aread())
+                async for line in reply.aiter_lines():
+                    if line.startswith("data: {"):
+                        yield self._arrival(json.loads(line[6:]), body.get("logprobs"))
+        except httpx.HTTPError as error:
+            raise EngineStopped(
+                f"The veiled server at {self.url} does not answer ({type(error).__name__}); start it again."
+            ) from None
+
+    def _arrival(self, event: dict[str, Any], top: int | None) -> Arrival:
+        if "error" in event:
+            raise EngineStopped(f"The veiled server failed ({event['error'].get('message')}); send the request again.")
+        usage, choices = event.get("usage"), event.get("choices") or [{}]
+        choice, cached = choices[0], None
+        if usage:
+            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        ids = self.tokens.plain(choice.get("token_ids") or [])
+        logprobs = self._logprobs(choice.get("logprobs"), ids, top) if top is not None and ids else None
+        return Arrival(ids, logprobs, self._prompt(choice.get("prompt_logprobs")), cached)
+
+    def _logprobs(self, given: dict[str, Any] | None, ids: list[int], top: int | None) -> list[TokenLogprob]:
+        if given is None or len(given["token_logprobs"]) != len(ids):
+            raise InvalidRequest("The veiled server gives no log-probabilities; leave logprobs out.", "logprobs")
+        tops = given.get("top_logprobs") or [{}] * len(ids)
+        values = zip(ids, given["token_logprobs"], tops, strict=True)
+        return [TokenLogprob(id, float(value), self._named(named or {})) for id, value, named in values]
+
+    def _named(self, named: dict[str, float]) -> tuple[tuple[int, float], ...]:
+        if not all(name.startswith(TOKEN_NAME) for name in named):
+            raise InvalidRequest("The veiled server names tokens by text; serve the folder without a tokenizer.", None)
+        ids = self.tokens.plain([int(name.removeprefix(TOKEN_NAME)) for name in named])
+        return tuple(zip(ids, map(float, named.values()), strict=True))
+
+    def _prompt(self, given: list[dict[str, Any] | None] | None) -> list[TokenLogprob | None] | None:
+        if given is None:
+            return None
+        return [None if entry is None else self._prompt_entry(entry) for entry in given]
+
+    def _prompt_entry(self, entry: dict[str, Any]) -> TokenLogprob:
+        ids = self.tokens.plain([entry["token_id"], *(id for id, _ in entry["top"])])
+        return TokenLogprob(ids[0], entry["logprob"], tuple(zip(ids[1:], (v for _, v in entry["top"]), strict=True)))
+
+
+def refusal(status: int, body: bytes) -> HeadraceError:
+    """What a veiled server's refusal means to the client. Its text is not passed on: it may hold veiled ids."""
+    try:
+        param = json.loads(body)["error"].get("param")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        param = None
+    if status in (429, 503):
+        return Overloaded(f"The veiled server takes no more requests now ({status}); try again in a moment.")
+    if status in (401, 403):
+        return EngineStopped(f"The veiled server refuses the proxy ({status}); give its key with --upstream-key.")
+    named = f" `{param}`" if param else " the request"
+    return InvalidRequest(f"The veiled server refuses{named} ({status}); leave it out or change it.", param)

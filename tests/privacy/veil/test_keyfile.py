@@ -1,0 +1,115 @@
+"""Key files: what opens them, who may read them, how many tokens they are good for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cryptography", reason="headrace[privacy] is not installed")
+pytest.importorskip("pyrage", reason="headrace[privacy] is not installed")
+
+import pyrage
+
+from headrace.privacy.veil.errors import KeyFileError, TokensSpent
+from headrace.privacy.veil.keyfile import ClientKey, Lock, Opener, read_key, spent_file, write_key
+from headrace.privacy.veil.keys import Master
+
+KEY = ClientKey(Master(bytes(range(32)), "ab" * 32), vocab=96, budget=100, created="2026-01-01", name="twin")
+IDENTITY = pyrage.x25519.Identity.generate()
+LOCK, OPENER = Lock((str(IDENTITY.to_public()),)), Opener(str(IDENTITY))
+
+
+def test_a_key_comes_back_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    key, budget = read_key(path, OPENER)
+    assert key == KEY and budget.tokens == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    data = path.read_bytes()
+    assert data.startswith(b"age-encryption.org/v1") and KEY.master.secret.hex().encode() not in data
+    assert [entry.name for entry in tmp_path.iterdir()] == ["k"], "nothing plain is left beside it"
+
+
+def test_a_passphrase_opens_what_it_closed(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, Lock(passphrase="weir and wheel"))
+    assert read_key(path, Opener(passphrase="weir and wheel"))[0] == KEY
+    with pytest.raises(KeyFileError, match="does not open"):
+        read_key(path, Opener(passphrase="wheel and weir"))
+
+
+def test_what_does_not_open(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    for wrong in (Opener(str(pyrage.x25519.Identity.generate())), Opener("AGE-SECRET-KEY-1NONE"), Opener()):
+        with pytest.raises(KeyFileError, match="does not open"):
+            read_key(path, wrong)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(KeyFileError, match="does not open"):
+        read_key(path, OPENER)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    os.chmod(path, mode)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        read_key(path, OPENER)
+
+
+def test_a_key_file_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    with pytest.raises(KeyFileError, match="rotate"):
+        write_key(path, KEY.rotated(), LOCK)
+    write_key(path, KEY.rotated(), LOCK, replace_old=True)
+    assert read_key(path, OPENER)[0].master.epoch == 1
+
+
+@pytest.mark.parametrize("lock", [Lock(), Lock(("age1no",)), Lock(LOCK.recipients, "both")])
+def test_a_lock_is_one_of_two(tmp_path: Path, lock: Lock) -> None:
+    with pytest.raises(KeyFileError):
+        write_key(tmp_path / "k", KEY, lock)
+    assert not (tmp_path / "k").exists()
+
+
+def test_a_key_that_contradicts_itself_is_refused() -> None:
+    packed = KEY.packed()
+    assert ClientKey.unpacked(packed) == KEY
+    for changed in (packed.replace(b'"epoch": 0', b'"epoch": 1'), b"[]", b"{}", packed.replace(b"/v1", b"/v2")):
+        with pytest.raises(KeyFileError):
+            ClientKey.unpacked(changed)
+
+
+def test_tokens_are_counted_across_processes_and_end_at_the_budget(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    budget = read_key(path, OPENER)[1]
+    with pytest.raises(TokensSpent):
+        budget.charge(100)
+    budget.charge(50)
+    assert budget.count(10)
+    budget.save()
+    assert stat.S_IMODE(spent_file(path).stat().st_mode) == 0o600
+    again = read_key(path, OPENER)[1]
+    assert again.tokens == 60
+    with pytest.raises(TokensSpent, match="rotate"):
+        again.charge(40)
+    again.charge(38)
+    assert again.count(1) and not again.count(1)
+    write_key(path, KEY.rotated(), LOCK, replace_old=True)
+    assert read_key(path, OPENER)[1].tokens == 0, "another epoch has a token map of its own"
+    spent_file(path).write_text("?")
+    with pytest.raises(KeyFileError, match="damaged"):
+        read_key(path, OPENER)
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = repr((KEY, Lock(passphrase="weir"), Opener("AGE-SECRET-KEY-1X", "weir")))
+    assert "weir" not in shown and "AGE-SECRET" not in shown and KEY.master.secret.hex() not in shown
+    assert replace(KEY, budget=5) != KEY
