@@ -71,7 +71,7 @@ def vllm_server(cache: Path, model: str, threads: int) -> Iterator[tuple[str, st
 
 
 def await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    for _ in range(1800):
         if process.poll() is not None:
             raise SystemExit(f"The peer's server ended with {process.returncode}; read its log.")
         try:
@@ -79,4 +79,4 @@ def await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except httpx.TransportError:
             time.sleep(1)
-    raise SystemExit("The peer's server did not start within ten minutes; read its log.")
+    raise SystemExit("The peer's server did not start within half an hour; read its log.")
