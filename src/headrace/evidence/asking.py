@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from headrace.engine.engine import Engine
+from headrace.evidence.answered import Answered
 from headrace.reason.intervals import paired_bootstrap, wilson
 from headrace.reason.solve import Order, solve
 from headrace.reason.tasks.posed import Posed
@@ -38,25 +39,41 @@ def ask(
     strategy: str,
     temperature: float = 0.7,
     budgets: Sequence[Budget] | None = None,
+    answered: Answered | None = None,
+    label: str = "",
 ) -> list[Asked]:
-    """The strategy's answers, seeded by the question's place; `budgets` one a question."""
-    return asyncio.run(_ask(engine, posed, strategy, temperature, budgets or [Budget()] * len(posed)))
+    """The strategy's answers, seeded by the question's place; `budgets` one a question.
+
+    What `answered` has under this label, strategy, temperature and place is not asked again.
+    """
+    bounds, known = budgets or [Budget()] * len(posed), answered or Answered()
+
+    def order(place: int) -> Order:
+        return Order(strategy, bounds[place], seed=place, sampling=Sampling(temperature=temperature))
+
+    return asyncio.run(_ask(engine, posed, order, known, (label, strategy, temperature)))
 
 
 async def _ask(
-    engine: Engine, posed: Sequence[Posed], strategy: str, temperature: float, budgets: Sequence[Budget]
+    engine: Engine, posed: Sequence[Posed], order: Callable[[int], Order], answered: Answered, key: tuple[object, ...]
 ) -> list[Asked]:
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(place: int) -> Asked:
-        item = posed[place]
-        order = Order(strategy, budgets[place], seed=place, sampling=Sampling(temperature=temperature))
+        if (known := answered.get(*key, place)) is not None:
+            return Asked(**known)
         async with gate:
-            found = await solve(engine, item.task, order)
-        calls = sum(1 for _ in found.trace.of("open"))
-        return Asked(item.right(found.answer), found.answer, found.usage["prompt"], found.usage["completion"], calls)
+            made = await _asked(engine, posed[place], order(place))
+        answered.add(asdict(made), *key, place)
+        return made
 
     return list(await asyncio.gather(*(one(place) for place in range(len(posed)))))
+
+
+async def _asked(engine: Engine, item: Posed, order: Order) -> Asked:
+    found = await solve(engine, item.task, order)
+    calls = sum(1 for _ in found.trace.of("open"))
+    return Asked(item.right(found.answer), found.answer, found.usage["prompt"], found.usage["completion"], calls)
 
 
 def share(found: Sequence[Asked]) -> str:

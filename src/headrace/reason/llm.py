@@ -40,10 +40,12 @@ class LLM(llm.LLM):
         seed: int | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = 256,
+        adapter: str | None = None,
+        adapter_scale: float = 1.0,
     ) -> Result:
         """Answers a question with a strategy, within a budget ("400 tok, 10 s"). Raises InvalidRequest."""
         task = self._task(question, answer, max_tokens)
-        order = _order(strategy, scorer, budget, seed, sampling)
+        order = _order(strategy, scorer, budget, seed, sampling, adapter, adapter_scale)
         return _in_new_loop(solve(self.engine, task, order))
 
     def solve_stream(
@@ -54,7 +56,8 @@ class LLM(llm.LLM):
         Closing the iterator ends the run.
         """
         task = self._task(question, how.pop("answer", "text"), how.pop("max_tokens", 256))
-        order = _order(strategy, *(how.pop(name, None) for name in ("scorer", "budget", "seed", "sampling")))
+        names = ("scorer", "budget", "seed", "sampling", "adapter", "adapter_scale")
+        order = _order(strategy, **{name: how.pop(name, None) for name in names})
         if how:
             raise TypeError(f"solve_stream takes no {', '.join(how)}")
         news: queue.SimpleQueue[Event | Result | BaseException] = queue.SimpleQueue()
@@ -104,10 +107,13 @@ def _order(
     budget: str | Budget | None,
     seed: int | None,
     sampling: Sampling | None,
+    adapter: str | None,
+    adapter_scale: float | None,
 ) -> Order:
     order = Order(strategy, scorer=scorer_named(scorer, folders=True) if isinstance(scorer, str) else scorer, seed=seed)
     spent = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
-    return replace(order, budget=spent, sampling=sampling or Sampling(temperature=0.8))
+    identity = {"adapter": adapter, "adapter_scale": 1.0 if adapter_scale is None else adapter_scale}
+    return replace(order, budget=spent, sampling=sampling or Sampling(temperature=0.8), principal=identity)
 
 
 def _in_new_loop(work: Any) -> Any:

@@ -197,12 +197,12 @@ class Run:
             made.append(await self._candidate(node, origin, read or self.task.answers.extract))
             if not keep:
                 node.drop()
-        self.show_best()
+        await self.show_best()
         return made
 
-    def show_best(self) -> None:
+    async def show_best(self) -> None:
         """Notes which candidate is the best, where that has changed: by a new one, a weight or a rule."""
-        best = self.best()
+        best = await asyncio.to_thread(self.best)
         if best is not None and best.id != self._shown:
             self._shown = best.id
             self.journal.note("best", candidate=best.id, answer=best.answer)
@@ -224,7 +224,7 @@ class Run:
         return candidate
 
     def best(self) -> Candidate | None:
-        """The best candidate so far by the run's rule."""
+        """The best candidate so far by the run's rule. Comparing answers may take seconds: not for an event loop."""
         return best_of(self.candidates, self.rule, self.task.answers)
 
     def close(self) -> None:

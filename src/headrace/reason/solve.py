@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -155,8 +156,8 @@ async def _carried_out(run: Run, plan: Plan, order: Order) -> Result:
             await run.finish(list(run.live.values())[:1])
         if not run.candidates:
             run.candidates.append(Candidate(0, "", "", None, finished=False))
-        run.show_best()
-        result = _result(run, plan, order)
+        await run.show_best()
+        result = await asyncio.to_thread(_result, run, plan, order)
         trace.add("result", **result.as_json())
         return result
     finally:

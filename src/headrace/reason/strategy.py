@@ -2,6 +2,7 @@
 
 beam(width=16) | fuse          the second continues with the candidates of the first
 best_of_n(n=4) & single        both, half the budget each; the best of all candidates
+step_beam * 99                 again and again until the budget ends; the best of all rounds' candidates
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ LONGEST = 1000
 """Characters of a strategy."""
 MOST = 10_000
 """Of any parameter: one number of a request must not fill the memory."""
-SHARES = ("keep", "confidence")
+ROUNDS = 100
+"""Of a repeated plan."""
+SHARES = ("keep", "confidence", "consensus")
 """Parameters that are at most 1."""
 
 
@@ -141,7 +144,32 @@ class Joined:
         run.rule = _common(self.left.rule, self.right.rule)
 
 
-Plan: TypeAlias = Step | Joined
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """`plan * times`: as many rounds as the budget pays for, each from the question on; the last one may be cut."""
+
+    plan: Plan
+    times: int
+
+    def __str__(self) -> str:
+        return f"({self.plan}) * {self.times}" if isinstance(self.plan, Joined) else f"{self.plan} * {self.times}"
+
+    @property
+    def rule(self) -> Best:
+        return self.plan.rule
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.plan.needs
+
+    async def run(self, run: Run) -> None:
+        for _ in range(self.times):
+            if run.exhausted:
+                return
+            await self.plan.run(run)
+
+
+Plan: TypeAlias = Step | Joined | Repeated
 
 
 def parse(text: str) -> Plan:
@@ -159,6 +187,8 @@ def parse(text: str) -> Plan:
 
 
 def _plan(tree: ast.expr, text: str) -> Plan:
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Mult):
+        return Repeated(_plan(tree.left, text), _times(tree, text))
     if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr | ast.BitAnd):
         operator = "|" if isinstance(tree.op, ast.BitOr) else "&"
         return Joined(operator, _plan(tree.left, text), _plan(tree.right, text))
@@ -173,6 +203,15 @@ def _plan(tree: ast.expr, text: str) -> Plan:
             "strategy",
         )
     return Step(_named(name.id), _checked(_named(name.id), given))
+
+
+def _times(tree: ast.BinOp, text: str) -> int:
+    times = _value(tree.right, text)
+    if type(times) is not int or not 1 <= times <= ROUNDS:
+        raise InvalidRequest(f"{times!r} rounds in the strategy {text!r}; give 1 to {ROUNDS}.", "strategy")
+    if any(isinstance(part, ast.Mult) for part in ast.walk(tree.left)):
+        raise InvalidRequest(f"The strategy {text!r} has rounds within rounds; multiply once.", "strategy")
+    return times
 
 
 def _value(tree: ast.expr, text: str) -> Any:

@@ -14,6 +14,7 @@ from statistics import fmean
 import numpy as np
 
 from headrace.engine.engine import Engine
+from headrace.evidence.answered import Answered
 from headrace.evidence.asking import Asked, ask, gain, share, signed
 from headrace.evidence.frontier import dominated, frontier
 from headrace.evidence.scripted import END, scripted_engine
@@ -168,10 +169,14 @@ def measured(
     """Each toggle alone and all of them, against the same four attempts without any."""
     try:
         embed, close = encoder()
-        with Stage.named(MODEL, 512, threads=2) as stage, stage.engine(prefix_cache=True) as engine:
+        with (
+            Answered.of(ROW.id) as answered,
+            Stage.named(MODEL, 512, threads=1) as stage,
+            stage.engine(prefix_cache=True) as engine,
+        ):
             examples = Examples(prepared(engine, sizes.training), embed)
             posed = [question(seed, lean=0.25, tokens=64, examples=examples) for seed in range(sizes.asked)]
-            found = {name: ask(engine, posed, how) for name, how in (WAYS | OTHERS).items()}
+            found = {name: ask(engine, posed, how, answered=answered) for name, how in (WAYS | OTHERS).items()}
         close()
     except HeadraceError as error:
         why = f"the models could not be loaded: {error}"
@@ -187,7 +192,7 @@ def measured(
 
 def encoder() -> tuple[Embed, Callable[[], None]]:
     """MiniLM's mean of the last hidden states, as unit vectors."""
-    stage = Stage.named(ENCODER, 512, threads=2)
+    stage = Stage.named(ENCODER, 512, threads=1)
     engine = stage.engine()
 
     def embed(texts: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from headrace.reason.allocator import STAY, difficulty, table_named
 from headrace.reason.run import Run
 from headrace.reason.strategies.sampling import attempts
@@ -16,7 +18,7 @@ async def auto(run: Run, table: str = "default") -> None:
     if run.scored:
         await run.scores(nodes)
         run.rule = "weighted"
-    hard = difficulty(await run.finish(nodes, origin="probe"), run.task.answers)
+    hard = await asyncio.to_thread(difficulty, await run.finish(nodes, origin="probe"), run.task.answers)
     plan = chosen.plan(hard)
     run.journal.note("chosen", difficulty=hard, plan=plan)
     if plan != STAY and not run.exhausted:

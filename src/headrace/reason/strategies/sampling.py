@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from headrace.reason.agreement import betastop
 from headrace.reason.choose import tally
 from headrace.reason.node import Node
@@ -58,5 +60,6 @@ async def adaptive_consistency(run: Run, n: int = 16, wave: int = 4, confidence:
     root, made = await run.open(), list[Candidate]()
     while len(made) < n and not run.exhausted:
         made += await run.finish(await attempts(run, root, min(wave, n - len(made))))
-        if betastop(tally(made, False, run.task.answers).weights.values(), confidence):
+        votes = await asyncio.to_thread(tally, made, False, run.task.answers)
+        if betastop(votes.weights.values(), confidence):
             return

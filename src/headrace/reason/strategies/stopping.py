@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from headrace.reason.choose import tally
 from headrace.reason.confidence import lowest_confidence
 from headrace.reason.node import Node
 from headrace.reason.run import Run
 from headrace.reason.strategies.beams import top
 from headrace.reason.strategies.sampling import attempts
 from headrace.reason.strategy import strategy
-from headrace.spec.sampling import Stop
+from headrace.spec.reasoning import AnswerSpace, Candidate
+from headrace.spec.sampling import Sampling, Stop
 
 
 @strategy("early_prune", rule="score", needs=("scorer",), paper="2410.02725")
@@ -71,9 +76,8 @@ async def probe_until_sure(run: Run, every: int = 32, agree: int = 2, cue: str =
         (probe,) = node.fork(1)
         if await probe.append(cue):
             await probe.extend(Stop(tokens=16, text=("\n",)))
-        answers.append(run.task.answers.extract(probe.text))
-        last = answers[-agree:]
-        if len(last) == agree and last[0] is not None and all(run.task.answers.equal(last[0], a or "") for a in last):
+        answers.append(await asyncio.to_thread(run.task.answers.extract, probe.text))
+        if len(answers) >= agree and await asyncio.to_thread(_all_equal, answers[-agree:], run.task.answers):
             node.drop()
             await run.finish([probe], origin="probe")
             return
@@ -81,11 +85,26 @@ async def probe_until_sure(run: Run, every: int = 32, agree: int = 2, cue: str =
     await run.finish([node])
 
 
+def _all_equal(answers: Sequence[str | None], space: AnswerSpace) -> bool:
+    first = answers[0]
+    return first is not None and all(other is not None and space.equal(first, other) for other in answers)
+
+
 @strategy("deepconf", rule="vote", paper="2508.15260")
-async def deepconf(run: Run, n: int = 16, warm: int = 4, keep: float = 0.5, window: int = 32, every: int = 16) -> None:
+async def deepconf(
+    run: Run,
+    n: int = 16,
+    warm: int = 4,
+    keep: float = 0.5,
+    window: int = 32,
+    every: int = 16,
+    consensus: float = 0.95,
+) -> None:
     """Warm-up attempts set a threshold on the lowest confidence of any window; later ones that fall below are cut.
 
-    A token without alternatives counts as unknown, never as certain.
+    They follow in waves as wide as the warm-up, until one answer has the share `consensus` of all confidence:
+    waves, because an attempt that ends first is short rather than right. A token without alternatives counts as
+    unknown, never as certain.
     """
     sampling = replace(run.sampling, logprobs=5)
     root = await run.open()
@@ -93,33 +112,45 @@ async def deepconf(run: Run, n: int = 16, warm: int = 4, keep: float = 0.5, wind
     drawn = await run.extend_many(first, sampling=sampling)
     lowest = [lowest_confidence(d.confidences, window) for d in drawn]
     found = [value for value in lowest if value is not None]
-    for candidate, value in zip(await run.finish(first, origin="warm"), lowest, strict=True):
+    made, left = await run.finish(first, origin="warm"), n - len(first)
+    for candidate, value in zip(made, lowest, strict=True):
         candidate.weight = value or 0.0
     threshold = float(np.quantile(found, 1 - keep)) if found else 0.0
-    alive = root.fork(n - len(first)) if n > len(first) else []
+    while left > 0 and not run.exhausted and await _share(run, made) < consensus:
+        wave = root.fork(min(len(first), left))
+        made, left = made + await _watched(run, wave, sampling, threshold, window, every), left - len(wave)
+
+
+async def _share(run: Run, made: Sequence[Candidate]) -> float:
+    """The leading answer's share of all weight; an attempt without an answer votes for none."""
+    votes = await asyncio.to_thread(tally, made, False, run.task.answers)
+    whole = math.fsum(candidate.weight for candidate in made)
+    return max(votes.weights.values(), default=0.0) / whole if whole else 0.0
+
+
+async def _watched(
+    run: Run, alive: list[Node], sampling: Sampling, threshold: float, window: int, every: int
+) -> list[Candidate]:
+    """The attempts that kept their confidence to the end; the others are dropped on the way."""
+    made: list[Candidate] = []
     seen: dict[str, list[float]] = {node.id: [] for node in alive}
     while alive:
         pieces = await run.extend_many(alive, _part(run, alive[0].drawn, every), sampling)
+        rest = []
         for node, piece in zip(alive, pieces, strict=True):
             seen[node.id] += piece.confidences
             node.end_where(run.task.ending)
-        alive = await _sift(run, alive, seen, threshold, window)
-
-
-async def _sift(run: Run, alive: list[Node], seen: dict[str, list[float]], threshold: float, window: int) -> list[Node]:
-    """Finishes those that ended, drops those that lost confidence, returns the rest."""
-    rest = []
-    for node in alive:
-        lowest = lowest_confidence(seen[node.id], window)
-        if lowest is not None and lowest < threshold:
-            run.journal.note("pruned", nodes=[node.id])
-            node.drop()
-        elif node.ending is not None:
-            (candidate,) = await run.finish([node])
-            candidate.weight = lowest or 0.0
-        else:
-            rest.append(node)
-    return rest
+            lowest = lowest_confidence(seen[node.id], window)
+            if lowest is not None and lowest < threshold:
+                run.journal.note("pruned", nodes=[node.id])
+                node.drop()
+            elif node.ending is not None:
+                made += await run.finish([node])
+                made[-1].weight = lowest or 0.0
+            else:
+                rest.append(node)
+        alive = rest
+    return made
 
 
 @strategy("resample_unsure", rule="score", needs=("scorer",))

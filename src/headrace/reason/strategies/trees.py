@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace.reason.node import Node
 from headrace.reason.run import Run
@@ -52,7 +52,8 @@ async def mcts(run: Run, simulations: int = 16, expand: int = 3, c: float = 0.5,
     """Monte Carlo tree search whose every simulation is rolled out to a finished attempt and scored.
 
     A search without rollout often ends with no answer at all; this one has one after its first simulation.
-    `greedy` rolls out at temperature 0.
+    A step's prior is exp(its mean log-probability) under the policy, as in AlphaMath, whose trained value the
+    scorer stands in for. `greedy` rolls out at temperature 0.
     """
     root = _Place(await run.open())
     for _ in range(simulations):
@@ -81,16 +82,21 @@ def _descend(root: _Place, c: float) -> _Place | None:
 
 async def _expand(run: Run, leaf: _Place, count: int) -> None:
     kids = leaf.node.fork(count)
-    await run.step(kids)
+    await run.step(kids, replace(run.sampling, logprobs=0))
     values = await run.scores(kids)
-    total = sum(math.exp(value) for value in values)
     for kid, value in sorted(zip(kids, values, strict=True), key=lambda pair: -pair[1]):
-        place = _Place(kid, leaf, math.exp(value) / total)
+        place = _Place(kid, leaf, _prior(leaf.node, kid))
         leaf.children.append(place)
         if kid.ending is not None:
             place.closed = True
             await run.finish([kid])
             _back_up(place, value)
+    run.journal.note("expanded", priors={child.node.id: child.prior for child in leaf.children})
+
+
+def _prior(parent: Node, kid: Node) -> float:
+    """Between 0 and 1; not shared out among siblings, which may be equal texts."""
+    return math.exp((kid.logprob - parent.logprob) / max(kid.drawn - parent.drawn, 1))
 
 
 async def _roll_out(run: Run, place: _Place, greedy: bool) -> None:
