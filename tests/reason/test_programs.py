@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from random import Random
 
@@ -115,8 +116,6 @@ def test_lessons_are_programs_of_the_training_split() -> None:
 
 
 def test_the_vocabulary_spells_every_question() -> None:
-    import re
-
     words = set(vocabulary())
     for shown in product((-99, 0, 7), repeat=4):
         text = question((*shown, 0, 0, 0, 0, 0, 0)) + "(x+1)*2%9-3"

@@ -56,7 +56,7 @@ class Sizes:
     drawn: int
 
 
-SIZES: dict[Size, Sizes] = {"quick": Sizes(7, 3, 0, 0), "full": Sizes(12, 8, 120, 384)}
+SIZES: dict[Size, Sizes] = {"quick": Sizes(7, 3, 0, 0), "full": Sizes(12, 4, 100, 320)}
 
 
 def run(size: Size) -> Evidence:
@@ -263,6 +263,6 @@ CLAIM = Claim(
     "Coverage grows with the number of samples, can be forecast, and pays where answers can be checked.",
     "Majority vote over the same samples; separate requests for the same prompt.",
     ("exact", "effect"),
-    f"A model trained here on programs of 1 to 4 operators; functions of {OPERATORS} operators that it has not seen.",
+    f"A model trained here on programs of 1 to 4 operators; functions of {OPERATORS} operators that it never saw.",
     run,
 )

@@ -1,4 +1,6 @@
-"""LM-T: small language models that are trained here, right often enough to gain from a search and wrong as often.
+"""Small language models that are trained here, right often enough to gain from a search and wrong as often.
+
+LM-T answers ARITH, `programmer` writes PROGRAMS.
 
 from headrace import LLM
 from headrace.reason.tasks.fixtures import fixture
