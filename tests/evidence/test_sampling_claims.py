@@ -81,7 +81,7 @@ def test_a_forecast_holds_where_rates_are_beta_and_fails_where_they_change() -> 
     good, numbers = monkeys.forecast_clause(planted(beta(120), 384))
     assert good.status == "passed", good.figure
     assert numbers["coverage at 1"] < numbers["coverage at 64"] < numbers["coverage at 256"]
-    assert "beta 0." in good.figure and "power-law 0." in good.figure and "86.8 %" in good.figure
+    assert all(said in good.figure for said in ("beta 0.", "power-law 0.", "in proof P4"))
     worse, _ = monkeys.forecast_clause(planted(beta(120), 384, later=0.1))
     assert worse.status == "failed" and "beta" in worse.figure and "misses" in worse.figure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from headrace.engine.engine import Engine
 from headrace.engine.surface import Prompt
+from headrace.evidence.registry import project_root
 from headrace.evidence.sharing import Meter, Separate
 from headrace.evidence.stage import Stage
 from headrace.evidence.systems import system
@@ -36,7 +38,6 @@ MODEL, OPERATORS = "programmer", 3
 SEEN, AHEAD = 64, 256
 FORMS: tuple[Form, Form] = ("beta", "power-law")
 """The first is the one that `forecast` takes by itself, and the one that decides the clause."""
-KNOWN = "the power law's interval held a planted truth in 86.8 % of 500 replications (proof P4), the beta's in 93.8 %"
 KS = (16, 64, 256)
 FLAT = 0.05
 """A vote that gains no more than this from 16 samples to 256, with its whole interval, is on a plateau."""
@@ -112,11 +113,11 @@ def counted(stage: Stage, prompts: Sequence[Prompt], kind: type[Engine] = Engine
     for count in FORKS:
         costs, pages, seconds = [], [], []
         for place, prompt in enumerate(prompts):
-            meter, began = Meter(), time.perf_counter()
+            meter = Meter()
             with meter.engine(stage, kind) as engine:
-                length = len(engine.encode(prompt))
+                length, began = len(engine.encode(prompt)), time.perf_counter()
                 asyncio.run(samples(engine, prompt, count, place))
-            seconds.append((time.perf_counter() - began) / count)
+                seconds.append((time.perf_counter() - began) / count)
             wrong += meter.prefill != length + count
             costs.append(meter.prefill / count)
             pages.append(meter.pages / count)
@@ -162,17 +163,29 @@ def forecast_clause(pool: Pool) -> tuple[Clause, Numbers]:
     fits = {form: forecast(seen, [AHEAD], form)[0] for form in FORMS}
     curve = ", ".join(f"{one.value:.3f}" for one in rising)
     told = "; ".join(
-        f"{form} {_told(fit)}, {'holds' if _holds(fit, truth) else 'misses'}" for form, fit in fits.items()
+        f"{form} {_told(fit)} {'holds' if _holds(fit, truth) else 'misses'} it" for form, fit in fits.items()
     )
     figure = (
-        f"{len(right)} questions: coverage {curve} at k = {', '.join(map(str, ks))}; fits on {SEEN} samples for "
-        f"{AHEAD}: {told} the {truth:.3f} [{rising[-1].interval[0]:.3f}, {rising[-1].interval[1]:.3f}] of "
-        f"{len(right[0]) - SEEN} other samples; the {FORMS[0]} decides, as {KNOWN}"
+        f"{len(right)} questions: coverage {curve} at k = {', '.join(map(str, ks))}, at {AHEAD} {_told(rising[-1])}, "
+        f"from {len(right[0]) - SEEN} samples that no fit saw; fits on {SEEN} others: {told}. "
+        f"The {FORMS[0]} decides{_proved()}"
     )
     numbers: Numbers = {f"coverage at {one.k}": one.value for one in rising}
     for form, fit in fits.items():
         numbers |= {f"{form} at {AHEAD}": fit.value, f"{form} interval": list(fit.interval)}
     return judged(FORECAST, rise[0] > 0 and _holds(fits[FORMS[0]], truth), figure, "effect"), numbers
+
+
+def _proved() -> str:
+    """How often the intervals of both fits held a planted truth beyond the samples, as the proof of them found."""
+    path = project_root() / "results" / "prove" / "coverage.json"
+    if not path.is_file():
+        return ""
+    (rates,) = json.loads(path.read_text(encoding="utf-8"))["figures"].values()
+    return (
+        f": in proof P4 its interval held a planted truth {rates['beta beyond']:.1%} of the time, the power law's "
+        f"{rates['power law beyond']:.1%}"
+    )
 
 
 def _holds(fit: Coverage, truth: float) -> bool:
@@ -242,6 +255,7 @@ def _on_the_model(shared: Clause, sizes: Sizes) -> tuple[Clause, list[Clause], I
     asked = puzzles(OPERATORS, sizes.questions)
     try:
         stage = Stage.named(str(fixture(MODEL)), 512, threads=1)
+        stage.name = MODEL
     except HeadraceError as error:
         return shared, [left_open(text, f"{MODEL} is not there: {error}") for text in (FORECAST, PLATEAU)], None, {}
     with stage:
