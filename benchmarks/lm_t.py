@@ -22,7 +22,7 @@ from headrace.evidence.machine import commit_of, describe_machine, today
 from headrace.model.folder import read_folder, read_json
 from headrace.reason.intervals import wilson
 from headrace.reason.tasks.arith import CHECK, DIALS, VERDICTS, Family, Problem, answer_of, marks, problems
-from headrace.reason.tasks.fixtures import fixture, fixture_names
+from headrace.reason.tasks.fixtures import fixture, fixture_names, fixture_recipe
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
@@ -99,7 +99,8 @@ def verdicts(engine: Engine, asked: list[Problem], texts: list[str]) -> np.ndarr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", default=fixture_names(), help="fixtures (default: all)")
+    known = [name for name in fixture_names() if fixture_recipe(name).lessons.name == "arith"]
+    parser.add_argument("names", nargs="*", default=known, help="fixtures (default: all of LM-T)")
     parser.add_argument("--count", type=int, default=100, help="questions a cell")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="write the figures to this JSON file")

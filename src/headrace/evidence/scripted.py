@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from headrace.engine.engine import Engine
+from headrace.evidence.stage import Stage
+from headrace.reason.tasks.arith import ANSWER, apply, line
 from headrace.spec.batch import Batch, Row
 from headrace.spec.executor import Guarantees, Limits, StepResult
 from headrace.spec.model import PAGE_TOKENS, Attention, Layer, Mlp, ModelSpec, Norm
@@ -96,5 +99,38 @@ def says(*replies: tuple[str, str]) -> Chances:
     return chances
 
 
+def among(replies: Mapping[str, float], said: str) -> Mapping[str, float]:
+    """What comes after `said` where the whole is one of the replies, each with its weight, and then the end."""
+    found: dict[str, float] = {}
+    for reply, weight in replies.items():
+        if weight and reply.startswith(said):
+            letter = reply[len(said)] if len(said) < len(reply) else END
+            found[letter] = found.get(letter, 0.0) + weight
+    whole = sum(found.values())
+    return {letter: weight / whole for letter, weight in found.items()} or {END: 1.0}
+
+
+def adder(slip: float) -> Chances:
+    """Answers the running sums of ARITH a line a step, and at each is one off with the chance `slip`."""
+
+    def chances(text: str) -> Mapping[str, float]:
+        question, _, solution = text.partition("\n")
+        start, *operations = re.findall(r"[+-]?\d+", question)
+        *lines, said = solution.split("\n")
+        value = int(lines[-1].partition("=")[2]) if lines else int(start)
+        if len(lines) >= len(operations):
+            return among({f"{ANSWER}{value}": 1.0}, said)
+        operation = operations[len(lines)][0], int(operations[len(lines)][1:])
+        right = apply(value, operation)
+        good, bad = (line(value, operation, after) + "\n" for after in (right, right + 1))
+        return among({good: 1 - slip, bad: slip}, said)
+
+    return chances
+
+
 def scripted_engine(chances: Chances, **how: Any) -> Engine:
     return Engine(ScriptedExecutor(chances, **how), AsciiTokenizer(), EngineOptions(), name="scripted")  # type: ignore[arg-type]
+
+
+def scripted_stage(chances: Chances, **how: Any) -> Stage:
+    return Stage(ScriptedExecutor(chances, **how), AsciiTokenizer(), "a script")  # type: ignore[arg-type]

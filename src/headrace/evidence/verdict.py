@@ -30,6 +30,12 @@ def mutant_run(what: str, clauses: Sequence[Clause]) -> Clause:
     return Clause(what, "passed" if failed else "failed", found)
 
 
+def every_mutant(what: str, clauses: Sequence[Clause]) -> Clause:
+    """Passed when each of the clauses, every one put to a mutant of its own, failed."""
+    caught = mutant_run(what, clauses)
+    return caught if all(clause.status == "failed" for clause in clauses) else judged(what, False, caught.figure)
+
+
 def above_one(text: str, ratios: dict[str, tuple[float, tuple[float, float]]], note: str) -> Clause:
     """An effect clause over ratios that must all lie above 1 with their whole interval."""
     holds = all(low > 1 for _, (low, _) in ratios.values())

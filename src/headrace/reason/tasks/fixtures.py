@@ -1,4 +1,6 @@
-"""LM-T: small language models that are trained here, right often enough to gain from a search and wrong as often.
+"""Small language models that are trained here, right often enough to gain from a search and wrong as often.
+
+LM-T answers ARITH, `programmer` writes PROGRAMS.
 
 from headrace import LLM
 from headrace.reason.tasks.fixtures import fixture
@@ -21,7 +23,7 @@ from headrace.adapt.kept import kept
 from headrace.adapt.lesson import Draw
 from headrace.adapt.recipe import Recipe, Source, read_recipe
 from headrace.adapt.vocabulary import Vocabulary
-from headrace.reason.tasks import arith_lessons
+from headrace.reason.tasks import arith_lessons, program_lessons
 from headrace.spec.errors import ModelFileError, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -85,7 +87,12 @@ def _arith_vocabulary() -> Vocabulary:
     return Vocabulary(arith_lessons.vocabulary(), arith_lessons.TOKENS)
 
 
+def _program_vocabulary() -> Vocabulary:
+    return Vocabulary(program_lessons.vocabulary(), program_lessons.TOKENS)
+
+
 _SOURCES: dict[str, tuple[type[Draw], int, Callable[[], Vocabulary]]] = {
     "arith": (arith_lessons.ArithLessons, arith_lessons.VERSION, _arith_vocabulary),
+    "programs": (program_lessons.ProgramLessons, program_lessons.VERSION, _program_vocabulary),
 }
 """Name -> settings that draw lessons, their version, their vocabulary."""
