@@ -20,7 +20,7 @@ from headrace.reason.evaluation.store import KINDS, Key, Sample, ScoringKey, Sto
 from headrace.reason.evaluation.table import Row, comparisons, dominated, outcome_of
 from headrace.reason.scorers import check_scorer
 from headrace.reason.scorers.checker import Checker
-from headrace.reason.strategy import Plan, Step, parse
+from headrace.reason.strategy import Plan, Repeated, Step, parse
 from headrace.reason.tasks.item import Item
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
@@ -102,6 +102,8 @@ def _asks(plan: Plan) -> bool:
     """Whether it uses a scorer where there is one."""
     if isinstance(plan, Step):
         return "scorer" in plan.needs or plan.strategy.name == "auto"
+    if isinstance(plan, Repeated):
+        return _asks(plan.plan)
     return _asks(plan.left) or _asks(plan.right)
 
 
