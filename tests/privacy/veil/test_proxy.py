@@ -124,7 +124,6 @@ def test_a_stream_is_the_whole_reply_in_parts(scene: Scene) -> None:
     chunks = list(client.chat.completions.create(**how, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole.message.content
     assert chunks[-1].choices[0].finish_reason == whole.finish_reason
-    assert len(chunks) > 5
 
 
 def test_stop_strings_and_stop_ids_end_the_text_here(scene: Scene) -> None:
