@@ -53,7 +53,12 @@ GYM = (
     "gym:gcd(min_value=1,max_value=60)",
     "gym:products(min_terms=2,max_terms=2,min_digits=1,max_digits=2)",
 )
-BRIEF = "\n\nWork it out in at most three short lines. The last line is \\boxed{} around the answer."
+SHOWN = (
+    ("Calculate 12 + 7 - 4.", "12 + 7 = 19\n19 - 4 = 15\n\\boxed{15}"),
+    ("Find the value of x in the equation: 3*x + 5 = 26", "3*x = 26 - 5 = 21\nx = 21 / 3 = 7\n\\boxed{7}"),
+    ("Find the greatest common divisor of 12 and 18.", "12 = 6 * 2\n18 = 6 * 3\n\\boxed{6}"),
+)
+"""Turns before every question of Q, which is brief by example and not when asked to be."""
 KNOB_SETTINGS = ((0.4, 1.0), (0.6, 1.0), (0.8, 1.0), (1.0, 1.0), (1.2, 1.0), (0.8, 0.9), (0.8, 0.7))
 USUAL = (0.8, 1.0)
 """Temperature and top-p."""
@@ -200,17 +205,23 @@ def trained_here(each: int) -> Contest:
 
 
 def with_q(each: int) -> Contest:
-    """Few questions and short answers, so that eight attempts fit; all questions at once, which decodes fastest."""
+    """Few questions and short answers, so that several attempts fit; a method's questions at once decode fastest."""
     families = {name: [brief(item) for item in items(name, each)] for name in GYM}
-    how = How(scorer=Judge(), sampling=Sampling(temperature=0.7), concurrency=64)
-    return Contest(Q, families, repeated(BY_CRITIQUE), (256,), how)
+    how = How(scorer=Judge(), sampling=Sampling(temperature=0.7), concurrency=32)
+    return Contest(Q, families, repeated(BY_CRITIQUE), (128,), how)
 
 
 def brief(item: Item) -> Item:
     """Steps are lines, and an answer has few of them."""
-    question = item.task.question.removesuffix(ASK) + BRIEF
-    step = Stop(tokens=32, text=("\n",), include=True)
-    return replace(item, task=replace(item.task, question=question, step=step, ending=Stop(tokens=80)))
+    turns = [({"role": "user", "content": asked}, {"role": "assistant", "content": said}) for asked, said in SHOWN]
+    task = replace(
+        item.task,
+        question=item.task.question.removesuffix(ASK),
+        before=tuple(turn for pair in turns for turn in pair),
+        step=Stop(tokens=32, text=("\n",), include=True),
+        ending=Stop(tokens=64),
+    )
+    return replace(item, task=task)
 
 
 def engine_of(contest: Contest) -> Engine:
