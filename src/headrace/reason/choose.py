@@ -34,8 +34,13 @@ def groups(answers: Sequence[str | None], space: AnswerSpace) -> list[int | None
 
 
 def best_of(candidates: Sequence[Candidate], rule: Best, space: AnswerSpace) -> Candidate | None:
-    """By `rule`, among those with an answer, else among the finished, else among all; ties go to the first seen."""
-    pool = [c for c in candidates if c.answer is not None] or [c for c in candidates if c.finished] or list(candidates)
+    """By `rule`, among the finished with an answer, else among those with one, the finished, all; ties to the first.
+
+    What a bound has cut may name a number on its way that is no answer: it never outvotes what was said to the end.
+    """
+    answered = [c for c in candidates if c.answer is not None]
+    finished = [c for c in candidates if c.finished]
+    pool = [c for c in answered if c.finished] or answered or finished or list(candidates)
     if not pool:
         return None
     if rule == "first":
