@@ -74,7 +74,9 @@ def _study(told: Told) -> str:
     parts.append(f"![accuracy against decode tokens](figures/{told['study']['name']}.svg)")
     parts += ["Right, with its 95 % interval:", _wide(figures["rows"], _accuracy)]
     if figures["comparisons"]:
-        against = f"Difference from {figures['baseline']} at the same budget, paired by question, with its 95 % interval:"
+        against = (
+            f"Difference from {figures['baseline']} at the same budget, paired by question, with its 95 % interval:"
+        )
         parts += [against, _wide(figures["comparisons"], _difference)]
     if figures["pool"] is not None:
         parts += ["Any k of the pool's attempts:", table(*curve_cells(figures["pool"]["curves"]))]
@@ -133,7 +135,7 @@ def _verdicts(figures: Told) -> str:
     compared = figures["comparisons"]
     if not compared:
         return ""
-    lines = [f"Against {figures['baseline']} at equal budgets, {len(compared)} comparisons:", ""]
+    lines = [f"Against `{figures['baseline']}` at equal budgets, {len(compared)} comparisons:", ""]
     for verdict, words in (("better", "better"), ("worse", "worse"), ("no difference shown", "no difference shown")):
         names = _by_strategy([one for one in compared if one["verdict"] == verdict])
         lines.append(f"- {words}: {names or 'none'}.")
@@ -154,7 +156,7 @@ def _by_strategy(compared: Sequence[Told]) -> str:
 
 def _answered(rows: Sequence[Told]) -> str:
     """How many runs ended without an answer, and in which strategies most did."""
-    missing = {}
+    missing: dict[str, list[tuple[float, str, str]]] = {}
     for row in rows:
         for kind in ("unparsed", "timeout", "budget"):
             if row["classes"][kind] > 0:
