@@ -128,4 +128,28 @@ def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", None)
     with pytest.raises(InvalidRequest, match=r"pip install 'headrace\[gym\]'"):
         items("gym:gcd", 1)
-    assert set(KINDS) == {"gsm8k", "gym", "arith"}
+    assert set(KINDS) == {"gsm8k", "gym", "arith", "lettered", "sets", "worlds"}
+
+
+@pytest.mark.parametrize("name", ["lettered", "sets:odd", "sets:invented(wording=2)", "sets:deduction", "worlds"])
+def test_tasks_with_structure_bring_it_and_their_golds_are_right(name: str) -> None:
+    asked = items(name, 12, seed=3)
+    assert [one.task.question for one in items(name, 5, seed=3)] == [one.task.question for one in asked[:5]]
+    assert len({one.id for one in asked}) == 12
+    assert not {one.task.question for one in asked} & {one.task.question for one in items(name, 12, seed=4)}
+    needs = {"lettered": {"choices", "examples"}, "worlds": {"rules"}}.get(name, {"choices", "think"})
+    for one in asked:
+        assert set(one.task.meta) == needs and one.gold is not None
+        assert one.verdict(one.gold) == "right" and one.task.answers.extract(f"Answer: {one.gold}") == one.gold
+
+
+def test_worked_examples_are_none_of_the_questions() -> None:
+    asked = items("lettered", 200)
+    shown = {example.question for example in asked[0].task.meta["examples"].items}
+    assert shown and not shown & {one.task.question for one in asked}
+
+
+def test_a_set_or_wording_that_is_unknown_is_said_so() -> None:
+    for name in ("sets:cards", "sets:odd(wording=9)"):
+        with pytest.raises(InvalidRequest, match="sets"):
+            items(name, 3)

@@ -1,4 +1,4 @@
-"""Tasks by name: `gsm8k`, `arith:sums(steps=4)`, `gym:gcd`, `gym:chain_sum(min_terms=2, max_terms=3)`."""
+"""Tasks by name: `gsm8k`, `lettered`, `arith:sums(steps=4)`, `gym:chain_sum(min_terms=2, max_terms=3)`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ KINDS = {
         Kind("gsm8k", "gsm8k"),
         Kind("arith", "arith_items", lambda room: room.families()),
         Kind("gym", "gym", lambda room: room.families()),
+        Kind("lettered", "posed_items"),
+        Kind("sets", "posed_items", lambda room: room.families()),
+        Kind("worlds", "posed_items"),
     )
 }
 
