@@ -20,11 +20,12 @@ Which strategies give more right answers than self-consistency within the same b
 difference and which are worse. Everything below is made from
 [benchmarks/results/better_answers](../benchmarks/results/better_answers); [evaluation.md](evaluation.md) says how such
 figures come about, [better_answers.toml](../benchmarks/better_answers.toml) what was asked. No strategy and no scorer
-saw a gold answer.
+saw a gold answer but in the oracle runs, which stand apart.
 
-*Better* and *worse*: the 95 % paired interval of the difference lies above or below zero. *Holm* marks those that are
-also significant at 5 % once corrected for all comparisons of their table. "No difference shown" is not "no
-difference": the smallest one that the questions would find four times in five stands beside it.
+*Better* and *worse*: the 95 % paired interval of the difference lies above or below zero. *Holm* marks those whose
+exact test (McNemar, on the runs as they were drawn) holds at 5 % once corrected for all comparisons of their study. "No
+difference shown" is not "no difference": the smallest one that the questions would find four times in five is given.
+`{n}` grows with the budget, in attempts that it pays; `{half}` is half of it.
 """
 
 Cell = tuple[str, str]
@@ -136,22 +137,30 @@ def _verdicts(figures: Told) -> str:
     if not compared:
         return ""
     lines = [f"Against `{figures['baseline']}` at equal budgets, {len(compared)} comparisons:", ""]
-    for verdict, words in (("better", "better"), ("worse", "worse"), ("no difference shown", "no difference shown")):
-        names = _by_strategy([one for one in compared if one["verdict"] == verdict])
-        lines.append(f"- {words}: {names or 'none'}.")
-    least = [one["detectable"] for one in compared if one["detectable"] is not None]
+    budgets = len({one["budget"] for one in compared})
+    for verdict in ("better", "worse", "no difference shown"):
+        names = _by_strategy([one for one in compared if one["verdict"] == verdict], budgets)
+        lines.append(f"- {verdict}: {names or 'none'}.")
+    least = [one["detectable"] for one in compared if one["detectable"]]  # none where two are the same everywhere
     if least:
         lines.append(f"- smallest difference found four times in five: {_span(least)}.")
     return "\n".join(lines)
 
 
-def _by_strategy(compared: Sequence[Told]) -> str:
+def _by_strategy(compared: Sequence[Told], budgets: int) -> str:
     """Each strategy once, with its budgets; with Holm in brackets where that holds too."""
-    budgets: dict[str, list[str]] = {}
+    told: dict[str, list[tuple[str, str]]] = {}
     for one in compared:
         holm = " (Holm)" if one["verdict"] != "no difference shown" and one["holm"] < 0.05 else ""
-        budgets.setdefault(one["called"], []).append(f"{one['budget']}{holm}")
-    return "; ".join(f"`{name}` at {', '.join(where)}" for name, where in budgets.items())
+        told.setdefault(one["called"], []).append((one["budget"], holm))
+    return "; ".join(f"`{name}` at {_places(where, budgets)}" for name, where in told.items())
+
+
+def _places(where: Sequence[tuple[str, str]], budgets: int) -> str:
+    marks = {holm for _, holm in where}
+    if 1 < len(where) == budgets and len(marks) == 1:
+        return "every budget" + marks.pop()
+    return ", ".join(budget + holm for budget, holm in where)
 
 
 def _answered(rows: Sequence[Told]) -> str:
@@ -179,7 +188,7 @@ def _footing(told: Told) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{value:.1%}"
 
 
 def _interval(bounds: Sequence[float]) -> str:
