@@ -76,7 +76,7 @@ def _study(told: Told) -> str:
     parts += ["Right, with its 95 % interval:", _wide(figures["rows"], _accuracy)]
     if figures["comparisons"]:
         against = (
-            f"Difference from {figures['baseline']} at the same budget, paired by question, with its 95 % interval:"
+            f"Difference from `{figures['baseline']}` at the same budget, paired by question, with its 95 % interval:"
         )
         parts += [against, _wide(figures["comparisons"], _difference)]
     if figures["pool"] is not None:
