@@ -51,7 +51,9 @@ class Noting(Probe):
 
     async def score(self, items: Sequence[Scored]) -> list[Score]:
         found = await Probe.score(self, items)
-        self.seen.extend((list(item.sequence.tokens), one.value) for item, one in zip(items, found, strict=True))
+        for item, one in zip(items, found, strict=True):
+            ended = item.sequence.ending == "end"
+            self.seen.append((item.sequence.tokens[: -1 if ended else None], one.value))
         return found
 
 
@@ -145,16 +147,18 @@ def test_states_are_those_of_live_attempts_and_labels_those_of_the_checkers(engi
     (problem,) = problems("sums", 3, 1, split="tune")
     written = f"{problem.lines[0]}\n{problem.lines[1]}\n1+1=3\nAnswer: 1"
     ids = engine.encode(written)
+    (end,) = engine.tokenizer.eos  # type: ignore[union-attr]
     with Store(None, {}) as store:
         asyncio.run(evaluate(engine, Design([item], ("single",), samples=2), HOW, store))
         (drawn, other) = pool_of(store)
     assert (drawn.item, drawn.draw, other.draw) == (item.id, 0, 1)
-    found = asyncio.run(read_examples(engine, {item.id: item}, [drawn, replace(drawn, ids=tuple(ids), kind="right")]))
-    places = [points([engine.tokenizer.token_bytes(t) for t in one], item.task.step) for one in (drawn.ids, ids)]  # type: ignore[union-attr]
+    found = asyncio.run(read_examples(engine, {item.id: item}, [drawn, replace(drawn, ids=(*ids, end), kind="right")]))
+    texts = ([token for token in drawn.ids if token != end], ids)
+    places = [points([engine.tokenizer.token_bytes(t) for t in one], item.task.step) for one in texts]  # type: ignore[union-attr]
     assert len(found.items) == len(places[0]) + len(places[1]) == len(found.states)
     prompt = engine.encode(item.task.prompt())
     rows = iter(found.states)
-    for one, looks in zip((drawn.ids, ids), places, strict=True):
+    for one, looks in zip(texts, places, strict=True):
         for point in looks:
             with engine.open_now([*prompt, *one[: point.tokens]]) as sequence:
                 assert np.array_equal(sequence.read().result(), next(rows))

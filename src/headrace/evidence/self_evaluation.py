@@ -76,13 +76,13 @@ async def _look(engine: Engine, item: Item, sample: Sample, lines: int, state: s
     assert tokenizer is not None
     breaks = [place for place, token in enumerate(drawn, 1) if b"\n" in tokenizer.token_bytes(token)]
     half = breaks[lines - 1] if len(breaks) >= lines else -(-len(drawn) // 2)
-    said = len(drawn) - (drawn[-1] in tokenizer.eos)  # its verdict is asked before the end token, as it was trained
+    said = len(drawn) - (drawn[-1] in tokenizer.eos)  # behind the end token it was never asked for its verdict
     async with await engine.open([*prompt, *drawn]) as sequence:
         states = await sequence.read(state, "all")
         verdicts = [await _verdict(sequence, len(prompt) + place) for place in (said, half)]
     async with await engine.open(prompt) as sequence:
         (logprobs,) = await sequence.score([drawn])
-    at = [len(prompt) + place - 1 for place in (half, len(drawn))]
+    at = [len(prompt) + place - 1 for place in (half, said)]
     means = Pair(math.fsum(logprobs[:half]) / half, math.fsum(logprobs) / len(drawn))
     return Looked(sample.item, sample.kind == "right", (half, len(drawn)), Pair(*verdicts[::-1]), means, states[at])
 

@@ -31,7 +31,7 @@ from headrace.spec.sampling import Stop
 
 ROW = system(65)
 KNOWS, ADAPTS, PRUNES, CHEAP = ROW.clauses
-MODEL, STATE, WIDTH, STEPS = "lm-t-small", "hidden:3", 64, 1200
+MODEL, STATE, WIDTH, STEPS = "lm-t-small", "hidden:3", 64, 2000
 """The state was chosen on questions of the split tune."""
 SAMPLES, MOST, AIM = 8, 2.0, 1.9
 """The threshold of adaptive sampling is set for AIM samples on other questions, and judged by MOST."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 FIGURES = "held_out.json"
 PARTS: tuple[Part, ...] = ("half", "end")
-STEPS, WIDTH = 400, 32
-OPTIMISER = Optimiser(rate=3e-3, warmup=20, final=0.0, decay=1.0)
-"""Decay far above a language model's: a few hundred questions have to do for some ten thousand weights."""
+STEPS, WIDTH = 100, 32
+OPTIMISER = Optimiser(rate=1e-3, warmup=20, final=0.0, decay=1.0)
+"""Few steps and a large decay: a few hundred questions have to do for some ten thousand weights."""
 
 
 def pool_of(store: Store) -> list[Sample]:

@@ -75,7 +75,7 @@ async def attempt(run: Run, sample: Sample, computed: bool = True) -> Node:
         await node.append(sample.ids)
         if computed:
             await node.prefill()
-        if sample.ids[-1] in _ends(run.running()) and sample.ids[-1] not in run.task.ending.token_ids:
+        if sample.ids[-1] in end_tokens(run.running()) and sample.ids[-1] not in run.task.ending.token_ids:
             node.ending = "end"
     return node
 
@@ -92,5 +92,5 @@ def _run(engine: Surface, look: Look, sample: Sample, sampling: Sampling) -> Run
     return Run(engine, engine.context, task, purse, Journal(Trace()), sample.seed, sampling, look.scorer)
 
 
-def _ends(engine: Surface) -> set[int]:
+def end_tokens(engine: Surface) -> set[int]:
     return {*engine.spec.eos, *(engine.tokenizer.eos if engine.tokenizer is not None else ())}

@@ -13,14 +13,15 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from headrace.engine.surface import Surface
-from headrace.reason.evaluation.scoring import fitted
+from headrace.reason.evaluation.scoring import end_tokens, fitted
 from headrace.reason.evaluation.store import Sample
 from headrace.reason.tasks.item import Item
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.sampling import Stop
 
 Part: TypeAlias = Literal["step", "half", "end"]
-"""Where in its attempt a state was read: where a step ends, after half of its tokens, after the last one."""
+"""Where in its attempt a state was read: where a step ends, after half of its tokens, after the last one
+that is no end token."""
 
 
 class Point(NamedTuple):
@@ -115,9 +116,10 @@ async def _read(engine: Surface, item: Item, sample: Sample, state: str) -> Exam
     prompt = await asyncio.to_thread(engine.encode, fitted(item.task, engine).prompt())
     tokenizer = engine.tokenizer
     assert tokenizer is not None, "an attempt was drawn from a text"
-    pieces = [tokenizer.token_bytes(token) for token in sample.ids]
+    drawn = sample.ids[: -1 if sample.ids[-1] in end_tokens(engine) else None] or sample.ids
+    pieces = [tokenizer.token_bytes(token) for token in drawn]
     looks = points(pieces, item.task.step)
-    async with await engine.open([*prompt, *sample.ids]) as sequence:
+    async with await engine.open([*prompt, *drawn]) as sequence:
         states = await sequence.read(state, "all")
     right = sample.kind == "right"
     labels = [float(right) if p.part == "end" else _label(item, pieces[: p.whole], right) for p in looks]
