@@ -153,7 +153,7 @@ def table(engine: Engine, asked: Sequence[Item], noises: Sequence[float] = NOISE
 
 
 def _asked(engine: Engine, asked: Sequence[Item], strategy: str, how: How) -> tuple[list[float], float]:
-    store, jobs = Store(None, {}), [Job(item, strategy, BUDGET, 0) for item in asked]
+    store, jobs = Store(None, {}), [Job(item, strategy, BUDGET, 0, how.scorer) for item in asked]
     asyncio.run(fill(engine, jobs, store, how))
     found = [store.samples[job.key] for job in jobs]
     assert {one.budget for one in found} == {budget_key(BUDGET)}
