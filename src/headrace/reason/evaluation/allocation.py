@@ -26,7 +26,7 @@ PRICES = (0.0, *(2.0 ** (power / 2) for power in range(-34, -9)))
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Pool:
     """The pool of one question and, by strategy, live runs of searches on it."""
 
     question: Question
@@ -34,16 +34,16 @@ class Tested:
     searches: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
 
 
-def probed(tested: Tested, order: Sequence[int], probe: int = PROBE) -> float:
+def probed(pool: Pool, order: Sequence[int], probe: int = PROBE) -> float:
     """The difficulty that the first attempts of an order show; of the known answer it sees nothing."""
-    samples = [tested.question.samples[place] for place in order[:probe]]
+    samples = [pool.question.samples[place] for place in order[:probe]]
     return difficulty(
         [Candidate(place, "", one.text, one.answer, not one.cut, one.score) for place, one in enumerate(samples)],
-        tested.space,
+        pool.space,
     )
 
 
-def records(tested: Tested, plans: Sequence[str], orders: np.ndarray, probe: int = PROBE) -> list[Record]:
+def records(pool: Pool, plans: Sequence[str], orders: np.ndarray, probe: int = PROBE) -> list[Record]:
     """One an order (int [count, samples]): the probe is its first attempts, a plan takes the next ones.
 
     Raises InvalidRequest for a plan that the stored samples cannot tell of.
@@ -52,13 +52,13 @@ def records(tested: Tested, plans: Sequence[str], orders: np.ndarray, probe: int
     found = []
     for turn, row in enumerate(orders):
         order = [int(place) for place in row]
-        tried = {text: _tried(tested, step, order, probe, turn) for text, step in steps.items()}
-        found.append(Record(probed(tested, order, probe), tried))
+        tried = {text: _tried(pool, step, order, probe, turn) for text, step in steps.items()}
+        found.append(Record(probed(pool, order, probe), tried))
     return found
 
 
-def _tried(tested: Tested, plan: Plan | None, order: Sequence[int], probe: int, turn: int) -> Tried:
-    question, first = tested.question, order[:probe]
+def _tried(pool: Pool, plan: Plan | None, order: Sequence[int], probe: int, turn: int) -> Tried:
+    question, first = pool.question, order[:probe]
     samples = [question.samples[place] for place in first]
     scored = any(sample.score is not None for sample in samples)
     spent = samples[0].prompt + sum(_cost(sample, scored) for sample in samples)
@@ -69,7 +69,7 @@ def _tried(tested: Tested, plan: Plan | None, order: Sequence[int], probe: int, 
         paid = "scorer" in plan.needs
         spent += samples[0].prompt + sum(_cost(question.samples[place], paid) for place in more)
         return Tried(_right(question, pick(plan.rule, question, [*first, *more])), spent)
-    return _searched(tested, plan, first, spent, turn)
+    return _searched(pool, plan, first, spent, turn)
 
 
 def _next(question: Question, plan: Step, order: Sequence[int]) -> Sequence[int]:
@@ -81,12 +81,12 @@ def _next(question: Question, plan: Step, order: Sequence[int]) -> Sequence[int]
     return order[: needed(plan)]
 
 
-def _searched(tested: Tested, plan: Plan, first: Sequence[int], spent: float, turn: int) -> Tried:
+def _searched(pool: Pool, plan: Plan, first: Sequence[int], spent: float, turn: int) -> Tried:
     """A search ran by itself; by score, the best of all is the better of its best and the probe's best."""
-    runs = tested.searches.get(str(plan), ())
+    runs = pool.searches.get(str(plan), ())
     if plan.rule != "score" or not runs:
         raise InvalidRequest(f"No stored sample tells what {plan} does behind a probe; leave it out.", "plans")
-    run, best = runs[turn % len(runs)], tested.question.samples[pick("score", tested.question, first)]
+    run, best = runs[turn % len(runs)], pool.question.samples[pick("score", pool.question, first)]
     kept = max((best, run), key=lambda sample: (sample.answer is not None, sample.score or 0.0))
     return Tried(float(kept.kind == "right"), spent + run.tokens + run.prefill)
 
