@@ -225,6 +225,6 @@ CLAIM = Claim(
     "Procedures with known states tell how far a model follows them; accuracy falls with their length.",
     "The oracle interpreter, which scores 100 %.",
     ("exact", "effect"),
-    "Greedy answers after one solved example; for LM-T running sums, drawn at temperature 1.",
+    "Greedy answers after one solved example, Q with 8-bit activations; for LM-T running sums, drawn at temperature 1.",
     run,
 )
