@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
+
+import pytest
 
 from headrace.evidence import workload
 from headrace.evidence.claims import flover, procbench, sarathi
 from headrace.evidence.stage import Stage
 from headrace.evidence.systems import system
 from headrace.evidence.watch import Watch
+from headrace.reason.tasks import fixtures
 from headrace.spec.batch import Batch, Row
 from headrace.spec.claim import Evidence
 from headrace.spec.events import StepEvent
@@ -62,9 +66,26 @@ def test_a_falling_curve_is_told_from_a_flat_one() -> None:
         scores = {2**i: [procbench.Score(n, n / 4, n == 4, n == 4)] * 10 for i, n in enumerate(levels)}
         return procbench.Curve("m", scores)
 
-    assert procbench._judge(curve(4, 2, 1))[0].status == "passed"
-    assert procbench._judge(curve(2, 2, 2))[0].status == "failed"
-    assert procbench._judge(curve(1, 2, 4))[0].status == "failed"
+    judged = {levels: procbench.falls("F.", curve(*levels)) for levels in ((4, 2, 1), (2, 2, 2), (1, 2, 4))}
+    assert [clause.status for clause in judged.values()] == ["passed", "failed", "failed"]
+    assert "-0.375 [-0.375, -0.375]" in judged[4, 2, 1].figure
+    assert curve(4, 4, 0).slope(most=2)[0] == 0 > curve(4, 4, 0).slope()[0]
+
+
+def test_a_quick_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path))
+    clause = procbench.sums_clause("quick", 2, {})
+    assert clause.status == "open" and "not trained" in clause.figure
+    assert not any(tmp_path.rglob("*.lock"))
+
+
+def test_models_trained_here_are_followed_line_by_line() -> None:
+    if not all(fixtures.ready(name) for name in procbench.FIXTURES):
+        pytest.skip("needs the fixtures of LM-T, which headrace.reason.tasks.fixtures.fixture trains")
+    kept: dict[str, procbench.Curve] = {}
+    assert procbench.sums_clause("quick", 6, kept).check == "effect"
+    for curve in kept.values():
+        assert tuple(curve.scores) == procbench.STEPS and curve.prefix()[0] > 0.5 > curve.prefix()[-1]
 
 
 def batch(step: int, *rows: tuple[int, int, int]) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -87,14 +87,22 @@ class Stage:
         return cls(make_executor(spec, RandomWeights(spec), limits, Ledger(), EngineOptions(threads=1)), None, TINY)
 
     @classmethod
-    def named(cls, model: str, step_tokens: int = 512, threads: int | None = None) -> Stage:
+    def named(
+        cls,
+        model: str,
+        step_tokens: int = 512,
+        threads: int | None = None,
+        activations: Literal["int16", "int8"] = "int16",
+    ) -> Stage:
         """A model by catalogue name or path. Raises ModelFileError, UnsupportedModel."""
         # The tiny model needs neither files nor the catalogue.
         from headrace.engine.load import decide_limits
         from headrace.model.catalogue import resolve
         from headrace.model.loading import load_model
 
-        options = EngineOptions(step_tokens=step_tokens, state_memory=1024, threads=threads, context=2048)
+        options = EngineOptions(
+            step_tokens=step_tokens, state_memory=1024, threads=threads, context=2048, activations=activations
+        )
         ledger = Ledger()
         loaded = load_model(resolve(model), ledger, options.context)
         limits = decide_limits(loaded.spec, options)

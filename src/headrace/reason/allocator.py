@@ -22,6 +22,9 @@ from headrace.reason.choose import tally
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.reasoning import AnswerSpace, Candidate
 
+SHIPPED = Path(__file__).parent / "tables"
+"""Calibrated tables that come along."""
+
 STAY = ""
 """The plan that keeps what the probe found."""
 
@@ -70,14 +73,23 @@ SCORED = Table((0.3, 0.6), (STAY, "weighted_vote(n=8)", "step_beam(width=16)"))
 
 
 def table_named(name: str, scored: bool) -> Table:
-    """`default`, or one that `calibrate` made and that was saved under a name. Raises InvalidRequest."""
+    """`default`, one saved at `table_path(name)`, or one that comes along: `lm-t`. Raises InvalidRequest."""
     if name == "default":
         return SCORED if scored else DEFAULT
     path = table_path(name)
-    if not path.is_file():
-        raise InvalidRequest(f"There is no table {name!r} in {path.parent}; calibrate one, or use 'default'.", "table")
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return Table(tuple(told["edges"]), tuple(told["plans"]), told["probe"])
+    for found in (path, SHIPPED / path.name):
+        if found.is_file():
+            return read_table(found)
+    raise InvalidRequest(f"There is no table {name!r} in {path.parent}; calibrate one, or use 'default'.", "table")
+
+
+def read_table(path: Path) -> Table:
+    """A table that `Table.save` wrote. Raises InvalidRequest for any other file."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Table(tuple(told["edges"]), tuple(told["plans"]), told["probe"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InvalidRequest(f"{path} holds no table; write it with Table.save.", "table") from None
 
 
 def table_path(name: str) -> Path:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from headrace.engine.engine import Engine
 from headrace.evidence import procbench
-from headrace.evidence.procbench import FAMILIES, Family, Score, Task
+from headrace.evidence.procbench import FAMILIES, Curve, Family, Score, Task
 from headrace.evidence.stage import FULL_MODEL, Stage
 from headrace.evidence.systems import system
-from headrace.evidence.verdict import judged, left_open, mutant_run
-from headrace.reason.intervals import bootstrap
+from headrace.evidence.verdict import NOT_IN_QUICK, judged, left_open, mutant_run
+from headrace.reason.tasks import fixtures
+from headrace.reason.tasks.arith import Problem, problems
+from headrace.reason.tasks.arith_task import WHOLE
 from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError
 from headrace.spec.sampling import Sampling, Stop
@@ -30,22 +32,33 @@ HAND_WORKED: tuple[tuple[Sequence[str], Sequence[str], tuple[int, float, bool, b
 )
 EXAMPLE_SEED = 1_000_000
 """The solved example is as long as the task, or a small model would copy its number of steps."""
+Q_MODEL = "qwen2.5-coder-0.5b"
+FIXTURES = ("lm-t-small", "lm-t-large")
+STEPS, LEARNED = (2, 3, 4, 6, 8, 12), 6
+"""Lengths of the running sums, and the longest that the models of LM-T learned from."""
+
+T = TypeVar("T")
+Numbers = dict[str, float | int | str | list[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`lengths` and `seeds` of the exact clauses; `asked` and `each` of the curve: lengths, tasks a family."""
+    """`lengths` and `seeds` of the exact clauses; of the curves `asked`, the lengths, and tasks a length:
+    `smol` and `q` times the families, and `sums`.
+    """
 
     lengths: tuple[int, ...]
     seeds: int
     asked: tuple[int, ...]
-    each: int
     families: int
+    smol: int
+    q: int
+    sums: int
 
 
 SIZES: dict[Size, Sizes] = {
-    "quick": Sizes((1, 2, 5, 13), 3, (1, 4), 1, 6),
-    "full": Sizes((1, 2, 3, 5, 8, 13, 21, 34, 64), 20, (1, 2, 4, 8), 2, len(FAMILIES)),
+    "quick": Sizes((1, 2, 5, 13), 3, (1, 4), 6, 1, 0, 12),
+    "full": Sizes((1, 2, 3, 5, 8, 13, 21, 34, 64), 20, (1, 2, 4, 8), len(FAMILIES), 2, 1, 60),
 }
 
 
@@ -53,24 +66,26 @@ def run(size: Size) -> Evidence:
     sizes = SIZES[size]
     exact, numbers = check_exact(sizes.lengths, sizes.seeds)
     slipping, _ = check_exact(sizes.lengths[:2], 1, slip=1)
-    curve, interval = left_open(SMOL, "not asked"), None
-    try:
-        with Stage.named(FULL_MODEL, 512, threads=2) as stage, stage.engine(prefix_cache=True) as engine:
-            curve, interval, more = _judge(ask(engine, sizes))
-        numbers |= more
-    except HeadraceError as error:
-        curve = left_open(SMOL, f"the model could not be loaded: {error}")
-    later = [
-        left_open(Q, "no model of that class is in the catalogue yet"),
-        left_open(TRAINED, "nothing is trained here yet; it comes with adapt"),
-    ]
+    curves: dict[str, Curve] = {}
+    smol = _curve(SMOL, lambda: _follow(FULL_MODEL, sizes, sizes.smol), curves)
+    q = _curve(Q, lambda: _follow(Q_MODEL, sizes, sizes.q), curves) if sizes.q else left_open(Q, NOT_IN_QUICK)
+    trained = sums_clause(size, sizes.sums, curves)
+    for name, curve in curves.items():
+        numbers |= {f"{name} {what}": values for what, values in _rows(curve).items()}
+    interval = curves[FULL_MODEL].slope()[1] if FULL_MODEL in curves else None
     null_run = mutant_run("Mutant: an oracle that is off by one at its first step", slipping)
-    return Evidence(CLAIM.id, (*exact, curve, *later), null_run, numbers, interval, "", size)
+    return Evidence(CLAIM.id, (*exact, smol, q, trained), null_run, numbers, interval, "", size)
 
 
-def check_exact(
-    lengths: Sequence[int], seeds: int, slip: int | None = None
-) -> tuple[list[Clause], dict[str, float | int | str | list[float]]]:
+def _rows(curve: Curve) -> dict[str, list[float]]:
+    lengths = [float(length) for length in curve.scores]
+    return {"lengths": lengths, "prefix": curve.prefix(), "whole": curve.whole(), "last": curve.last()}
+
+
+# -- generators, oracle, mutants, metrics ----------------------------------------------------------
+
+
+def check_exact(lengths: Sequence[int], seeds: int, slip: int | None = None) -> tuple[list[Clause], Numbers]:
     """The clauses on generators, oracle, mutants and metrics; `slip` puts a mutant in the oracle's place."""
     tasks = _tasks(list(FAMILIES.values()), lengths, seeds)
     dialled = all(len(task.gold) == task.length for task in tasks)
@@ -114,29 +129,46 @@ def _span(lengths: Sequence[int]) -> str:
     return f"lengths {min(lengths)} to {max(lengths)}"
 
 
-@dataclass(slots=True)
-class Curve:
-    """Scores by length."""
-
-    model: str
-    scores: dict[int, list[Score]] = field(default_factory=dict)
+# -- curves ----------------------------------------------------------------------------------------
 
 
-def ask(engine: Engine, sizes: Sizes) -> Curve:
-    """Greedy answers of the engine's model to tasks of every length, after one solved example."""
+def _curve(text: str, ask: Callable[[], Curve], kept: dict[str, Curve]) -> Clause:
+    try:
+        curve = ask()
+    except HeadraceError as error:
+        return left_open(text, f"the model could not be loaded: {error}")
+    kept[curve.model] = curve
+    return falls(text, curve)
+
+
+def falls(text: str, curve: Curve) -> Clause:
+    """A curve falls when the slope of its prefix accuracy has its whole interval below 0."""
+    slope, (low, high) = curve.slope()
+    figure = f"{curve}; {slope:+.3f} [{low:+.3f}, {high:+.3f}] of prefix accuracy with each doubling"
+    return judged(text, high < 0, figure, "effect")
+
+
+def _follow(model: str, sizes: Sizes, each: int) -> Curve:
     families = list(FAMILIES.values())[:: max(len(FAMILIES) // sizes.families, 1)][: sizes.families]
-    tasks = _tasks(families, sizes.asked, sizes.each)
+    tasks = _tasks(families, sizes.asked, each)
+    loaded = Stage.named(model, 512, threads=1, activations="int8" if model == Q_MODEL else "int16")
+    with loaded as stage, stage.engine(prefix_cache=True) as engine:
+        marks = together(_ask_one(engine, task) for task in tasks)
+    scores: dict[int, list[Score]] = {}
+    for task, mark in zip(tasks, marks, strict=True):
+        scores.setdefault(task.length, []).append(mark)
+    return Curve(model, scores)
 
-    async def everything() -> list[Score]:
-        return await asyncio.gather(*(_ask_one(engine, task) for task in tasks))
 
-    curve = Curve(engine.model_name)
-    for task, marks in zip(tasks, asyncio.run(everything()), strict=True):
-        curve.scores.setdefault(task.length, []).append(marks)
-    return curve
+def together(questions: Iterable[Awaitable[T]]) -> list[T]:
+    async def everything() -> list[T]:
+        return list(await asyncio.gather(*questions))
+
+    return asyncio.run(everything())
 
 
 async def _ask_one(engine: Engine, task: Task) -> Score:
+    """Greedy, after one solved example."""
     example = procbench.make_task(FAMILIES[task.family], task.length, EXAMPLE_SEED)
     # Half as much again as the right answer takes: enough for it, and for a wrong one to show.
     room = len(engine.encode(procbench.answer(task.gold))) * 3 // 2 + 8
@@ -145,32 +177,54 @@ async def _ask_one(engine: Engine, task: Task) -> Score:
     return procbench.grade(task, step.text)
 
 
-def _judge(curve: Curve) -> tuple[Clause, tuple[float, float], dict[str, float | int | str | list[float]]]:
-    """The curve falls when the shortest tasks' prefix accuracy exceeds the longest ones', interval above 0."""
-    accuracy = {length: [marks.prefix_accuracy for marks in scores] for length, scores in curve.scores.items()}
-    short, long = accuracy[min(accuracy)], accuracy[max(accuracy)]
-    # The same families and seeds stand at every length, so tasks are compared in pairs.
-    interval = bootstrap([one - other for one, other in zip(short, long, strict=True)])
-    shown = []
-    for length, values in accuracy.items():
-        low, high = bootstrap(values)
-        whole = fmean(marks.sequential_match for marks in curve.scores[length])
-        shown.append(f"{length}: {fmean(values):.3f} [{low:.3f}, {high:.3f}] ({100 * whole:.0f} % whole)")
-    fall = f"falls by {fmean(short) - fmean(long):.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-    figure = f"prefix accuracy by length {'; '.join(shown)}; {fall}; {len(short)} tasks a length, one example each"
-    numbers: dict[str, float | int | str | list[float]] = {
-        "lengths": [float(length) for length in accuracy],
-        "prefix_accuracy": [fmean(values) for values in accuracy.values()],
-    }
-    return judged(SMOL, interval[0] > 0, figure, "effect"), interval, numbers
+def sums_clause(size: Size, count: int, kept: dict[str, Curve]) -> Clause:
+    """LM-T on running sums. Judged: answers drawn at temperature 1 to sums as long as those that it learned from."""
+    missing = [name for name in FIXTURES if size == "quick" and not fixtures.ready(name)]
+    if missing:
+        return left_open(TRAINED, f"{' and '.join(missing)} not trained on this machine; a full run trains them")
+    figures, down = [], []
+    for name in FIXTURES:
+        try:
+            drawn, greedy = follow_sums(name, count)
+        except HeadraceError as error:
+            return left_open(TRAINED, f"{name} could not be had: {error}")
+        kept |= {f"{name} drawn": drawn, f"{name} greedy": greedy}
+        slope, (low, high) = drawn.slope(LEARNED)
+        best, (least, most) = greedy.slope(LEARNED)
+        down.append(high < 0)
+        figures.append(
+            f"{drawn}; {slope:+.3f} [{low:+.3f}, {high:+.3f}] with each doubling up to {LEARNED} steps, the longest "
+            f"that it learned from; greedy {best:+.3f} [{least:+.3f}, {most:+.3f}]"
+        )
+    return judged(TRAINED, all(down), "; ".join(figures), "effect")
+
+
+def follow_sums(name: str, count: int) -> tuple[Curve, Curve]:
+    """Drawn at temperature 1, and greedy, over sums of every length in STEPS."""
+    asked = {steps: problems("sums", steps, count, largest=9) for steps in STEPS}
+    with Stage.named(str(fixtures.fixture(name)), 512, threads=1) as stage, stage.engine(prefix_cache=True) as engine:
+        drawn, greedy = (
+            Curve(name, {steps: _sums(engine, found, temperature) for steps, found in asked.items()})
+            for temperature in (1.0, 0.0)
+        )
+    return drawn, greedy
+
+
+def _sums(engine: Engine, asked: Sequence[Problem], temperature: float) -> list[Score]:
+    async def one(place: int, problem: Problem) -> Score:
+        async with await engine.open(problem.question, seed=place) as sequence:
+            step = await sequence.extend(Stop(tokens=WHOLE), Sampling(temperature=temperature))
+        return procbench.score(problem.lines, step.text.split("\n"))
+
+    return together(one(place, problem) for place, problem in enumerate(asked))
 
 
 CLAIM = Claim(
     ROW.id,
     ROW.number,
-    "Procedures with known states tell how far a model follows them; SmolLM2's accuracy falls with length.",
+    "Procedures with known states tell how far a model follows them; accuracy falls with their length.",
     "The oracle interpreter, which scores 100 %.",
     ("exact", "effect"),
-    "About 8 minutes on 2 busy cores for a full run; greedy answers after one solved example.",
+    "Greedy answers after one solved example, Q with 8-bit activations; for LM-T running sums, drawn at temperature 1.",
     run,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.evidence.procbench import lists, numbers, strings
+from headrace.evidence.procbench.curve import Curve
 from headrace.evidence.procbench.metrics import Score, score
 from headrace.evidence.procbench.prompt import answer, conversation, normalise, question, read_answer
 from headrace.evidence.procbench.task import Family, Task, interpret, make_task
@@ -20,6 +21,7 @@ def grade(task: Task, text: str) -> Score:
 
 __all__ = [
     "FAMILIES",
+    "Curve",
     "Family",
     "Score",
     "Task",

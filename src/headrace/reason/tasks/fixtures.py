@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import headrace.adapt
-from headrace.adapt.kept import kept
+from headrace.adapt.kept import kept, trained_folder
 from headrace.adapt.lesson import Draw
 from headrace.adapt.recipe import Recipe, Source, read_recipe
 from headrace.adapt.vocabulary import Vocabulary
@@ -51,6 +51,11 @@ def fixture(name: str, report: Report | None = None) -> Path:
     """
     recipe = fixture_recipe(name)
     return kept(recipe, lambda folder: _train(recipe, folder, report))
+
+
+def ready(name: str) -> bool:
+    """Whether a fixture is in the cache, so that `fixture` has nothing to train. Raises ModelFileError."""
+    return (trained_folder() / fixture_recipe(name).digest).is_dir()
 
 
 def _train(recipe: Recipe, folder: Path, report: Report | None) -> None:
