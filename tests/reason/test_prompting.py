@@ -12,7 +12,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from headrace.evidence.scripted import END, Chances, says, scripted_engine
+from headrace.engine.engine import Engine
+from headrace.evidence.scripted import END, AsciiTokenizer, Chances, ScriptedExecutor, says, scripted_engine
 from headrace.reason.answers import Choice, Number
 from headrace.reason.choices import Options, orders
 from headrace.reason.horn import organised, prove, read_statement
@@ -24,6 +25,7 @@ from headrace.reason.thoughts import Contexts, combined, normalised
 from headrace.reason.worked import Examples, Worked
 from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
+from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 
 ASKED = Options("Which one?", ("kiwi", "lime", "fig", "date"))
@@ -375,3 +377,21 @@ def test_arguments_have_the_fault_that_was_planted() -> None:
         assert a + b == c and texts["step"].text.splitlines()[3] != steps
         told = [line.removeprefix("Premise: ") for line in texts["false"].text.splitlines()[:3]]
         assert sum(line not in sound.posed.task.question for line in told) == 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parts"),
+    [("thinksum", 3 * len(ASKED.options)), ("medprompt(few_shot=False, n=6, chain=False, shuffle=False)", 6)],
+)
+def test_what_continuations_and_forks_share_is_computed_once(strategy: str, parts: int) -> None:
+    """Counted by an engine without a prefix cache: each context once, then at most 16 tokens for whoever goes on."""
+    contexts = tuple(f"{name} " * 30 for name in ("one", "two", "three"))
+    asked = task(think=Contexts(contexts, ASKED.options))
+    computed = []
+    executor = ScriptedExecutor(leaning({"A": 0.7, "B": 0.3}))
+    with Engine(executor, AsciiTokenizer(), EngineOptions(prefix_cache=False)) as engine:  # type: ignore[arg-type]
+        stop = engine.events.listen(lambda event: computed.append(event.prefill_tokens))
+        found = asyncio.run(solve(engine, asked, Order(strategy, seed=5)))
+        stop()
+    given = sum(len(event.data["tokens"]) for event in found.trace.of("open"))
+    assert sum(computed) <= given + 16 * (parts + 2)

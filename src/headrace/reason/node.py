@@ -151,14 +151,19 @@ class Node:
         self.ending = None
         self.run.purse.pages.cut(self.id, mark.length)
 
-    async def score(self, texts: Sequence[str]) -> list[list[float]] | None:
-        """Log-probabilities of every token of each continuation; None where budget or context do not allow it."""
+    async def score(self, texts: Sequence[str], ahead: bool = False) -> list[list[float]] | None:
+        """Log-probabilities of every token of each continuation; None where budget or context do not allow it.
+
+        `ahead`: its prompt has not been computed yet and is, once for all continuations.
+        """
         data = self.recorded("logprobs", list(texts))
         if data is None:
             pieces = [self.run.running()._encode_piece(text) for text in texts]
             data = {"logprobs": None, **REFUSED}
             if self._fits(max(map(len, pieces), default=0)):
                 async with self.run.purse.look(len(self.tokens), [len(piece) for piece in pieces]) as bill:
+                    if ahead and bill["prefill"]:
+                        await self.prefill()
                     data = {"logprobs": await self.live().score(pieces) if bill["prefill"] else None, **bill}
             self.record("logprobs", list(texts), data)
         else:

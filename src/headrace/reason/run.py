@@ -58,9 +58,10 @@ class Run:
 
     # -- sequences ---------------------------------------------------------------------------------
 
-    async def open(self, prompt: Prompt | None = None) -> Node:
+    async def open(self, prompt: Prompt | None = None, ahead: bool = False) -> Node:
         """A new root: the task's own prompt, or another. The first draws with the run's seed itself.
 
+        The task's own is computed now, so that forks share it; another one too where it is asked for `ahead`.
         Raises ContextExceeded for the first; a later one that does not fit the context has ended.
         """
         node = self._root()
@@ -75,7 +76,7 @@ class Run:
             data = {"tokens": tokens, **(await self.purse.prefill(node.id, 0, len(tokens)) if fits else REFUSED)}
             node.record("open", asked, data)
             node.begin(data)
-            if prompt is None:  # the root of the attempts, which fork from it; others are computed with their extend
+            if prompt is None or ahead:  # others are computed with their extend
                 await node.prefill()
         else:
             node.begin(data)

@@ -28,6 +28,7 @@ from headrace.reason.tasks.sets import FAMILIES, WORDINGS
 from headrace.reason.thoughts import Contexts
 from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError
+from headrace.spec.sampling import Stop
 
 ROW = system(81)
 SAME, BEATS, VARIES = ROW.clauses
@@ -104,6 +105,7 @@ def _drawn(rng: Random, vocab: int) -> tuple[list[int], list[list[int]]]:
 
 async def _batched(engine: Engine, asked: Sequence[tuple[list[int], list[list[int]]]]) -> list[float]:
     opened = [await engine.open(context) for context, _ in asked]
+    await engine.extend_many(opened, Stop(tokens=0))  # every context once, before its continuations part
     waiting = [handle.score(continuations) for handle, (_, continuations) in zip(opened, asked, strict=True)]
     rows = [await answer for answer in waiting]
     for handle in opened:

@@ -35,7 +35,7 @@ async def medprompt(
         nodes = [await run.open(prompted(run.task, shown, asked.text(order), chain)) for order in chosen]
     else:
         chosen = [tuple(range(len(asked.options)))] * n
-        nodes = (await run.open(prompted(run.task, shown, asked.text(), chain))).fork(n)
+        nodes = (await run.open(prompted(run.task, shown, asked.text(), chain), ahead=True)).fork(n)
     await run.extend_many(nodes)
     for node, order in zip(nodes, chosen, strict=True):
         await run.finish([node], read=partial(_restored, run, asked, order))

@@ -50,7 +50,7 @@ async def likelihoods(run: Run, thoughts: Sequence[Thought]) -> list[list[float]
         if any(node.ending is not None for node in nodes):
             return None
         asked = zip(nodes, thoughts, strict=True)
-        found = await asyncio.gather(*(node.score(thought.continuations) for node, thought in asked))
+        found = await asyncio.gather(*(node.score(thought.continuations, ahead=True) for node, thought in asked))
     finally:
         for node in nodes:
             node.drop()
