@@ -12,7 +12,7 @@ from headrace.reason.allocator import STAY, Record, Table, Tried, difficulty, re
 from headrace.reason.answers import Number
 from headrace.reason.evaluation.allocation import Pool, cheapest, outcome, probed, records
 from headrace.reason.evaluation.pooled import Question
-from headrace.reason.evaluation.store import Sample
+from headrace.reason.evaluation.store import Sample, Scoring
 from headrace.reason.solve import Result
 from headrace.spec.errors import InvalidRequest
 from reason.toy import solved, toy_engine
@@ -29,8 +29,11 @@ def sample(place: int, answer: str | None, score: float | None = 0.5, tokens: in
 
 
 def pool_of(*samples: Sample, **searches: list[Sample]) -> Pool:
+    """What a sample has of a score is what a scorer made of it afterwards."""
     named = {{"beam": "step_beam(width=2)"}[name]: runs for name, runs in searches.items()}
-    return Pool(Question.of("q", samples, SPACE), SPACE, named)
+    looks = [Scoring("q", one.draw, "s", one.score, 0, one.scorer_prefill, 0, 0.0, 0.0) for one in samples]
+    scored = any(one.score is not None for one in samples)
+    return Pool(Question.of("q", samples, SPACE, looks if scored else ()), SPACE, named)
 
 
 def of_run(result: Result, scored: bool) -> Pool:
@@ -67,8 +70,7 @@ def test_answer_difficulty_and_tokens_are_those_of_auto(
     pool = of_run(result, scored)
     if scored and plan.startswith("self"):  # its further attempts are not scored: the probe's share is all there is
         each = result.usage["scorer"]["prompt"] // 3
-        samples = [replace(one, scorer_prefill=each) for one in pool.question.samples]
-        pool = replace(pool, question=replace(pool.question, samples=tuple(samples)))
+        pool = pool_of(*(replace(one, scorer_prefill=each) for one in pool.question.samples))
     (found,) = records(pool, [plan], np.arange(len(result.candidates))[None], probe=3)
     (chosen,) = result.trace.of("chosen")
     assert found.difficulty == chosen.data["difficulty"] == difficulty(result.candidates[:3], SPACE)

@@ -47,6 +47,15 @@ class Case:
     flops: float
     prompt_flops: float
 
+    def operations(self, place: int) -> float:
+        """Of one attempt of the small model with its verdict."""
+        question = self.pool.question
+        return question.samples[place].flops + question.scorings[place].flops
+
+    @property
+    def attempt_flops(self) -> float:
+        return fmean(map(self.operations, range(len(self.pool.question.samples))))
+
 
 @dataclass(frozen=True, slots=True)
 class Board:
@@ -118,12 +127,12 @@ def estimated(board: Board) -> Estimate:
 def _parts(board: Board) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"agreement": [], "verdict": [], "length": []}
     for case in board.cases:
-        samples = case.pool.question.samples
-        for order in board.orders:
-            probe = [samples[place] for place in order[:PROBE]]
+        question = case.pool.question
+        for order in board.orders.tolist():
+            probe = [question.samples[place] for place in order[:PROBE]]
             plain = [Candidate(k, "", one.text, one.answer) for k, one in enumerate(probe)]
             found["agreement"].append(difficulty(plain, case.pool.space))
-            found["verdict"].append(1 - fmean(one.score or 0.0 for one in probe))
+            found["verdict"].append(1 - fmean(question.score(place) for place in order[:PROBE]))
             found["length"].append(fmean(one.tokens for one in probe))
     return found
 
@@ -265,12 +274,11 @@ class _Fit:
 
 def _matches(board: Board, k: int, trained: float) -> list[_Fit]:
     case = board.cases[k]
-    samples = case.pool.question.samples
-    one = fmean(sample.flops for sample in samples)
+    one = case.attempt_flops
     bound = case.flops + 3 * trained * max(case.flops - one, 0.0)
     found = []
     for order in board.orders.tolist():
-        costs = np.cumsum([samples[place].flops - case.prompt_flops for place in order]) + case.prompt_flops
+        costs = np.cumsum([case.operations(place) - case.prompt_flops for place in order]) + case.prompt_flops
         count = max(int(np.searchsorted(costs, bound, side="right")), 1)
         right = {rule: float(_right(case, pick(rule, case.pool.question, order[:count]))) for rule in RULES}
         found.append(_Fit(right, count, float(costs[count - 1] / bound)))

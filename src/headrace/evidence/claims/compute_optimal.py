@@ -18,8 +18,9 @@ from headrace.reason.answers import Number
 from headrace.reason.cost import TokenCost
 from headrace.reason.evaluation.allocation import Pool
 from headrace.reason.evaluation.filling import How, Job, fill
-from headrace.reason.evaluation.pooled import SCORED, Question
-from headrace.reason.evaluation.store import Kind, Sample, Store
+from headrace.reason.evaluation.pooled import ATTEMPT, Question
+from headrace.reason.evaluation.scoring import Look
+from headrace.reason.evaluation.store import Kind, Sample, Scoring, Store
 from headrace.reason.intervals import paired_bootstrap
 from headrace.reason.tasks.arith_task import ArithJudge
 from headrace.reason.tasks.fixtures import fixture
@@ -122,7 +123,7 @@ def judged_tables(board: Board) -> Clause:
 
 def judged_match(board: Board) -> Clause:
     """Holds when every bin is reported and none spends more than it was matched with; who wins is not judged."""
-    costs = fmean(case.flops / fmean(one.flops for one in case.pool.question.samples) for case in board.cases)
+    costs = fmean(case.flops / case.attempt_flops for case in board.cases)
     told, fair = [], True
     for trained, what in ((0.0, "inference alone"), (1.0, "training counted, as many tokens as inference")):
         bins = matched(board, trained)
@@ -171,14 +172,14 @@ def _numbers(board: Board, weighted: Against) -> Numbers:
 def collected(each: int) -> list[Case]:
     """Pools and beams of the small model, one greedy attempt of the large one."""
     asked = [item for cell in CELLS for item in items(cell, each)]
-    pools, beams = Jobs(SCORED, POOL), Jobs(SEARCH, BEAMS)
-    (pooled, beam), cost = _answers(SMALL, asked, (pools, beams), TEMPERATURE)
-    ((large,), _) = _answers(LARGE, asked, (Jobs("single", 1),), 0.0)
+    small = _answers(SMALL, asked, (Jobs(ATTEMPT, POOL), Jobs(SEARCH, BEAMS)), TEMPERATURE)
+    (large,) = _answers(LARGE, asked, (Jobs("single", 1),), 0.0).samples
+    pooled, beam = small.samples
     cases = []
     for item in asked:
-        question = Question.of(item.id, pooled[item.id], item.task.answers)
+        question = Question.of(item.id, pooled[item.id], item.task.answers, small.scorings[item.id])
         (other,) = large[item.id]
-        prompt = cost.flops(0, pooled[item.id][0].prompt)
+        prompt = small.cost.flops(0, pooled[item.id][0].prompt)
         stored = Pool(question, item.task.answers, {SEARCH: beam[item.id]})
         cases.append(Case(stored, other.kind == "right", other.flops, prompt))
     return cases
@@ -192,27 +193,39 @@ class Jobs:
     draws: int
 
 
-def _answers(
-    model: str, asked: Sequence[Item], wanted: Sequence[Jobs], temperature: float
-) -> tuple[list[dict[str, list[Sample]]], TokenCost]:
-    """The samples of each of `wanted` by question; the scorer is the model's own verdict, except when greedy."""
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The samples of each of the jobs by question, and what the scorer made of those of a pool."""
+
+    samples: list[dict[str, list[Sample]]]
+    scorings: dict[str, list[Scoring]]
+    cost: TokenCost
+
+
+def _answers(model: str, asked: Sequence[Item], wanted: Sequence[Jobs], temperature: float) -> Answers:
+    """The scorer is the model's own verdict, except when greedy."""
     how = How(0, Sampling(temperature=temperature), ArithJudge() if temperature else None, 32)
-    found = []
+    found, scorings = [], {}
     with Stage.named(str(fixture(model)), 512, threads=1) as stage, stage.engine(prefix_cache=True) as engine:
         for one in wanted:
             store = Store(None, {"model": model})
-            jobs = {i.id: [Job(i, one.strategy, Budget(), draw) for draw in range(one.draws)] for i in asked}
+            scorer = None if one.strategy == ATTEMPT else how.scorer
+            jobs = {i.id: [Job(i, one.strategy, Budget(), draw, scorer) for draw in range(one.draws)] for i in asked}
             asyncio.run(fill(engine, [job for each in jobs.values() for job in each], store, how))
             found.append({id: [store.samples[job.key] for job in each] for id, each in jobs.items()})
-        return found, TokenCost.of(engine.spec)
+            if one.strategy == ATTEMPT and how.scorer is not None:
+                looks = {i.id: [Look(i, draw, how.scorer) for draw in range(one.draws)] for i in asked}
+                asyncio.run(fill(engine, [look for each in looks.values() for look in each], store, how))
+                scorings = {id: [store.scorings[look.key] for look in each] for id, each in looks.items()}
+        return Answers(found, scorings, TokenCost.of(engine.spec))
 
 
 def live(each: int) -> tuple[str, Numbers]:
     """The shipped table, the default and the weighted best-of-N as they run, on questions that no table has seen."""
     asked = [item for cell in CELLS for item in items(cell, each, FRESH_SEED)]
     strategies = (WEIGHTED, f"auto(table={TABLE!r})", "auto")
-    (found, _) = _answers(SMALL, asked, [Jobs(strategy, 1) for strategy in strategies], TEMPERATURE)
-    ((greedy,), _) = _answers(SMALL, asked, [Jobs("single", 1)], 0.0)
+    found = _answers(SMALL, asked, [Jobs(strategy, 1) for strategy in strategies], TEMPERATURE).samples
+    (greedy,) = _answers(SMALL, asked, [Jobs("single", 1)], 0.0).samples
     rival, *_ = found
     told, numbers = [], Numbers()
     for strategy, samples in zip((*strategies, "one greedy attempt"), (*found, greedy), strict=True):
@@ -232,22 +245,23 @@ def planted(count: int, seed: int = 0) -> list[Case]:
 
 
 def _planted(rng: Random, number: int, chance: float) -> Case:
-    samples = []
+    id, samples, scorings = f"planted/{number}", [], []
     for draw in range(POOL):
         right = rng.random() < chance
         kind: Kind = "right" if right else "wrong"
         answer = "7" if right else str(rng.randint(10, 14))
         score = min(max(rng.gauss(0.8 if right else 0.3, 0.15), 0.0), 1.0)
-        samples.append(_sample(f"planted/{number}", draw, kind, answer, score, rng.randint(30, 50)))
-    searches = {SEARCH: [_sample(f"planted/{number}", 0, "wrong", "10", 0.2, 160)]}
-    stored = Pool(Question.of(f"planted/{number}", samples, Number()), Number(), searches)
+        samples.append(_sample(id, draw, kind, answer, None, rng.randint(30, 50)))
+        scorings.append(Scoring(id, draw, "planted", score, 0, 4, 0, 0.0, 0.0))
+    searches = {SEARCH: [_sample(id, 0, "wrong", "10", 0.2, 160)]}
+    stored = Pool(Question.of(id, samples, Number(), scorings), Number(), searches)
     return Case(stored, rng.random() < (1 + chance) / 2 - 0.1, 300.0, 10.0)
 
 
-def _sample(item: str, draw: int, kind: Kind, answer: str, score: float, tokens: int) -> Sample:
-    costs = {"tokens": tokens, "prefill": 14, "prompt": 10, "scorer_tokens": 0, "scorer_prefill": 4, "pages": 4}
+def _sample(item: str, draw: int, kind: Kind, answer: str, score: float | None, tokens: int) -> Sample:
+    costs = {"tokens": tokens, "prefill": 10, "prompt": 10, "scorer_tokens": 0, "scorer_prefill": 0, "pages": 4}
     rest = {"flops": 14.0 + tokens, "share": 0.0, "stopped_by": "done", "cut": False, "oracle": False}
-    return Sample(item, SCORED, "{}", draw, 0, kind, answer, answer, score, **costs, **rest)  # type: ignore[arg-type]
+    return Sample(item, ATTEMPT, "{}", draw, 0, kind, answer, answer, score, **costs, **rest)  # type: ignore[arg-type]
 
 
 CLAIM = Claim(

@@ -36,11 +36,12 @@ class Pool:
 
 def probed(pool: Pool, order: Sequence[int], probe: int = PROBE) -> float:
     """The difficulty that the first attempts of an order show; of the known answer it sees nothing."""
-    samples = [pool.question.samples[place] for place in order[:probe]]
-    return difficulty(
-        [Candidate(place, "", one.text, one.answer, not one.cut, one.score) for place, one in enumerate(samples)],
-        pool.space,
-    )
+    question = pool.question
+    found: list[Candidate] = []
+    for place in order[:probe]:
+        one, score = question.samples[place], question.score(place) if question.scorings else None
+        found.append(Candidate(len(found), "", one.text, one.answer, not one.cut, score))
+    return difficulty(found, pool.space)
 
 
 def records(pool: Pool, plans: Sequence[str], orders: np.ndarray, probe: int = PROBE) -> list[Record]:
@@ -59,15 +60,14 @@ def records(pool: Pool, plans: Sequence[str], orders: np.ndarray, probe: int = P
 
 def _tried(pool: Pool, plan: Plan | None, order: Sequence[int], probe: int, turn: int) -> Tried:
     question, first = pool.question, order[:probe]
-    samples = [question.samples[place] for place in first]
-    scored = any(sample.score is not None for sample in samples)
-    spent = samples[0].prompt + sum(_cost(sample, scored) for sample in samples)
+    prompt, scored = question.samples[first[0]].prompt, bool(question.scorings)
+    spent = prompt + sum(_cost(question, place, scored) for place in first)
     if plan is None:
         return Tried(_right(question, pick("weighted" if scored else "vote", question, first)), spent)
     if isinstance(plan, Step) and plan.strategy.name in FRESH:
         more = _next(question, plan, order[probe:])
-        paid = "scorer" in plan.needs
-        spent += samples[0].prompt + sum(_cost(question.samples[place], paid) for place in more)
+        paid = scored and "scorer" in plan.needs
+        spent += prompt + sum(_cost(question, place, paid) for place in more)
         return Tried(_right(question, pick(plan.rule, question, [*first, *more])), spent)
     return _searched(pool, plan, first, spent, turn)
 
@@ -86,14 +86,17 @@ def _searched(pool: Pool, plan: Plan, first: Sequence[int], spent: float, turn: 
     runs = pool.searches.get(str(plan), ())
     if plan.rule != "score" or not runs:
         raise InvalidRequest(f"No stored sample tells what {plan} does behind a probe; leave it out.", "plans")
-    run, best = runs[turn % len(runs)], pool.question.samples[pick("score", pool.question, first)]
-    kept = max((best, run), key=lambda sample: (sample.answer is not None, sample.score or 0.0))
+    run, place = runs[turn % len(runs)], pick("score", pool.question, first)
+    both = ((pool.question.samples[place], pool.question.score(place)), (run, run.score or 0.0))
+    kept, _ = max(both, key=lambda one: (one[0].answer is not None, one[1]))
     return Tried(float(kept.kind == "right"), spent + run.tokens + run.prefill)
 
 
-def _cost(sample: Sample, scored: bool) -> int:
+def _cost(question: Question, place: int, scored: bool) -> int:
     """Tokens of one attempt, drawn and given, without the question's."""
-    return sample.tokens + sample.scorer_prefill if scored else sample.tokens - sample.scorer_tokens
+    if not scored:
+        return question.samples[place].tokens
+    return question.tokens(place) + question.scorings[place].scorer_prefill
 
 
 def _right(question: Question, place: int) -> float:
