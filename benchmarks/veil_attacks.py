@@ -115,8 +115,9 @@ def main() -> None:
     except HeadraceError as error:
         sys.exit(str(error))
     wanted = sum(1 for _ in Sizes().cells(list(ATTACKS)))
-    about = {"kind": "veil attacks", "model": subject.name, "weights": subject.digest, "machine": measured_on(),
-             "scipy": installed("scipy"), "cells": wanted, "done": len(rows), "rows": rows}  # fmt: skip
+    about = {"kind": "veil attacks", "model": subject.name, "vocab": subject.vocab, "weights": subject.digest,
+             "machine": measured_on(), "scipy": installed("scipy"), "cells": wanted, "done": len(rows),
+             "rows": rows}  # fmt: skip
     arguments.output.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     print(f"{len(rows)} of {wanted} cells are in {arguments.output}.")
 

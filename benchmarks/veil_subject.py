@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headrace.model.catalogue import cache_folder
 from headrace.model.gguf_file import read_gguf
 from headrace.model.tokenizer import Tokenizer
 from headrace.privacy.attacks.align import align
@@ -21,7 +23,7 @@ from headrace.privacy.attacks.traffic import traffic
 
 
 class Texts(NamedTuple):
-    """A domain and run: the victim's and the attacker's ids, [tokens] each, and how much was left out as a copy."""
+    """A domain and run: the victim's and the attacker's ids, int [tokens] each."""
 
     victim: np.ndarray
     attacker: np.ndarray
@@ -52,6 +54,17 @@ class Subject:
         return sha256(self.embedding.tobytes()).hexdigest()
 
     def _texts(self, domain: str, run: int) -> Texts:
+        """Kept in the user's cache: to part, compare and encode thirty megabytes takes most of a minute."""
+        path = cache_folder() / "privacy" / f"{domain}-{run}-{platform.python_version()}-{self.digest[:16]}.npz"
+        if not path.exists():
+            found = self._made(domain, run)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path.with_suffix(".part.npz"), **found._asdict())
+            path.with_suffix(".part.npz").replace(path)
+        with np.load(path) as stored:
+            return Texts(stored["victim"], stored["attacker"])
+
+    def _made(self, domain: str, run: int) -> Texts:
         if domain == "in-domain":
             ours, theirs = split(works("source"), run)
         else:
@@ -60,7 +73,7 @@ class Subject:
         return Texts(self._ids(victim), self._ids(without_near_duplicates(_all(theirs), victim)))
 
     def _ids(self, texts: Sequence[str]) -> np.ndarray:
-        return np.concatenate([np.array(self.encode(text), np.int64) for text in texts])
+        return np.concatenate([np.array(self.encode(text), np.int32) for text in texts])
 
 
 def _all(found: Sequence[Work]) -> list[str]:
@@ -80,10 +93,9 @@ def _on_weights(subject: Subject, attack: str, setting: Mapping[str, Any], run: 
     truth, rotation = rng.permutation(subject.vocab), _orthogonal(rng, public.shape[1])
     moved = rng.standard_normal(public.shape, dtype=np.float32)
     moved *= setting["noise"] * np.linalg.norm(public) / np.linalg.norm(moved)
-    deployed, deployed_head = (
-        _bf16((table @ rotation)[truth]) for table in (public + moved, (public + moved) * subject.gain)
-    )
-    clock, held_out, details = Clock(), None, {}
+    private = public + moved
+    deployed, deployed_head = (_bf16((table @ rotation)[truth]) for table in (private, private * subject.gain))
+    clock, held_out = Clock(), None
     if attack == "known-pairs-weights":
         wire = rng.permutation(subject.vocab)[: setting["told"]]
         found = with_weights(public, deployed, pairs_of(wire, truth[wire]), rounds=3)
