@@ -83,10 +83,10 @@ def kept(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def run(subject: Subject, sizes: Sizes, attacks: list[str], path: Path, seconds: float) -> list[dict[str, Any]]:
-    """Runs the cells that are not kept, shortest traffic first, and gives all rows that there are."""
+    """Runs the cells that are not kept, shortest traffic first and tables last, and gives all rows that there are."""
     done, started = kept(path), time.process_time()
     path.parent.mkdir(parents=True, exist_ok=True)
-    cells = sorted(sizes.cells(attacks), key=lambda cell: (cell.run, cell.setting.get("tokens", 0)))
+    cells = sorted(sizes.cells(attacks), key=lambda cell: (cell.run, cell.setting.get("tokens", 2_000_000)))
     for cell in cells:
         if cell.key in done or time.process_time() - started > seconds:
             continue

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 CLAIMED = re.compile(r"\b(encrypt|secur)", re.IGNORECASE)
 ABOUT_VEIL = re.compile(r"\bveil", re.IGNORECASE)
+DENIED = re.compile(r"\b(no|not|never)\b[^.]{0,30}\b(encrypt|secur)\w*|Equivariant Encryption", re.IGNORECASE)
 QUALIFIED = "privacy.md#who-sees-what"
 
 
@@ -50,11 +51,9 @@ def test_align_recovers_what_it_did(veil_page: ModuleType) -> None:
 
 
 def overclaims(text: str) -> list[str]:
-    """Paragraphs about veil that call it encrypted or secure and do not point to who sees what."""
-    found = [
-        part for part in re.split(r"\n\s*\n|\n(?=[|#-])", text) if ABOUT_VEIL.search(part) and CLAIMED.search(part)
-    ]
-    return [part for part in found if QUALIFIED not in part]
+    """Paragraphs that call veil encrypted or secure and do not point to who sees what; to deny it is no claim."""
+    parts = [part for part in re.split(r"\n\s*\n|\n(?=[|#-])", text) if ABOUT_VEIL.search(part)]
+    return [part for part in parts if CLAIMED.search(DENIED.sub("", part)) and QUALIFIED not in part]
 
 
 def literals(path: Path) -> Iterator[str]:
@@ -83,7 +82,8 @@ def test_no_flag_and_no_message_calls_veil_encrypted_or_secure() -> None:
 def test_the_search_sees_an_overclaim(tmp_path: Path) -> None:
     assert overclaims("One.\n\nVeil is\nSecure.") == ["Veil is\nSecure."]
     assert overclaims("| veil | encrypted |\n| split | open |") == ["| veil | encrypted |"]
-    assert not overclaims(f"Veil is not encryption: see [who sees what]({QUALIFIED}).")
+    assert not overclaims("Veil is not encryption.") and overclaims("Veil is not slow. It is encrypted.")
+    assert not overclaims(f"Veil is secure only as [who sees what]({QUALIFIED}) says.")
     source = tmp_path / "flag.py"
     source.write_text('note(f"The veil of {model} is encrypted.")', encoding="utf-8")
     assert any(overclaims(text) for text in literals(source))

@@ -114,9 +114,8 @@ class Recovery:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recovery:
-        shares = {name: Share(**value[name]) for name in ("types", "mass")}
-        rest = {name: value[name] for name in ("attack", "scored", "details")}
-        return cls(**shares, **rest, cost=Cost(**value["cost"]))
+        types, mass, cost = Share(**value["types"]), Share(**value["mass"]), Cost(**value["cost"])
+        return cls(value["attack"], types, mass, value["scored"], cost, value["details"])
 
 
 def score_map(
