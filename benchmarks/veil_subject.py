@@ -98,7 +98,7 @@ def _on_weights(subject: Subject, attack: str, setting: Mapping[str, Any], run: 
     clock, held_out = Clock(), None
     if attack == "known-pairs-weights":
         wire = rng.permutation(subject.vocab)[: setting["told"]]
-        found = with_weights(public, deployed, pairs_of(wire, truth[wire]), rounds=3)
+        found = with_weights(public, deployed, pairs_of(wire, truth[wire]))
         held_out = ~np.isin(np.arange(subject.vocab), wire)
     else:
         found = align(public, deployed, (head, deployed_head) if setting["start"] == "invariants" else None)

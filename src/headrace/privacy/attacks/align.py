@@ -18,9 +18,10 @@ from headrace.spec.errors import InvalidRequest
 
 COMPONENTS = 32
 COARSE = 192
-GROWING = 1.05
-DONE = 0.99
-"""Coarse rounds end when matches grow by less than a twentieth, or when this share of all rows has one."""
+GROWING, DONE = 1.05, 0.99
+"""Rounds end when mutual matches grow by less than a twentieth, or when this share of all rows has one."""
+EARLY = 3
+"""In the first rounds false matches make way for true ones, so their number may well fall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +59,26 @@ def align(
 
 
 def refine(public: np.ndarray, deployed: np.ndarray, found: Nearest, rounds: int) -> Alignment:
-    """From some matches to all: Procrustes on the mutual ones and matching anew, the last round in all dimensions.
+    """From some matches to all: Procrustes on the mutual ones and matching anew along the public table's first axes.
 
-    Rounds before the last stay with the public table's first 192 axes, and end once matches hardly grow.
+    It ends once matches hardly grow; rows without a mutual neighbour by then are matched in all dimensions.
     """
-    centre, shift = public.mean(axis=0, dtype=np.float64), deployed.mean(axis=0, dtype=np.float64)
-    axes = principal(public, COARSE)[0] if rounds > 1 else np.eye(len(centre))
+    shift = deployed.mean(axis=0, dtype=np.float64)
+    public, deployed = public - public.mean(axis=0, dtype=np.float64), deployed - shift
+    axes = principal(public, COARSE)[0] if rounds else np.empty((public.shape[1], 0))
     matched = [0, int(found.mutual.sum())]
-    while len(matched) < rounds + 1 and matched[-1] > GROWING * matched[-2] and matched[-1] < DONE * len(public):
-        found = _matched_anew(public - centre, deployed - shift, found, axes)
+    while len(matched) < rounds + 2 and matched[-1] < DONE * len(public):
+        if len(matched) > EARLY and matched[-1] < GROWING * matched[-2]:
+            break
+        found = nearest(deployed @ (_rotation(public, deployed, found).T @ axes), public @ axes)
         matched.append(int(found.mutual.sum()))
-    found = _matched_anew(public - centre, deployed - shift, found, np.eye(len(centre)))
-    matched.append(int(found.mutual.sum()))
-    rotation = procrustes((public - centre)[found.of_rows[found.mutual]], (deployed - shift)[found.mutual])
-    return Alignment(found.of_rows, rotation, tuple(matched[1:]))
+    rotation, token_map = _rotation(public, deployed, found), found.of_rows.copy()
+    token_map[~found.mutual] = nearest(deployed[~found.mutual] @ rotation.T, public).of_rows
+    return Alignment(token_map, rotation, tuple(matched[1:]))
 
 
-def _matched_anew(public: np.ndarray, deployed: np.ndarray, found: Nearest, axes: np.ndarray) -> Nearest:
-    rotation = procrustes(public[found.of_rows[found.mutual]], deployed[found.mutual])
-    return nearest(deployed @ (rotation.T @ axes), public @ axes)
+def _rotation(public: np.ndarray, deployed: np.ndarray, found: Nearest) -> np.ndarray:
+    return procrustes(public[found.of_rows[found.mutual]], deployed[found.mutual])
 
 
 def procrustes(source: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def with_traffic(wire: Traffic, known: Traffic, told: Told) -> np.ndarray:
     return propagate(wire, known, np.full(len(wire.counts), UNKNOWN), told)
 
 
-def with_weights(public: np.ndarray, deployed: np.ndarray, told: Told, rounds: int = 1) -> Alignment:
+def with_weights(public: np.ndarray, deployed: np.ndarray, told: Told, rounds: int = 3) -> Alignment:
     """The token map and rotation between two embeddings, float [vocab, d], from pairs: Procrustes, then matching.
 
     It needs neither moments nor invariants, so it also meets tables whose noise has hidden them.
