@@ -21,11 +21,11 @@ HEADER = """# Privacy
 
 <!-- Generated: python benchmarks/veil_page.py -->
 
-**veil** keeps a model's text from those who see only a server's logs, caches and telemetry: the server runs weights in
-a secret basis and sees permuted token ids. It is obfuscation. It costs nothing at run time, and it gives no protection
-from an operator who holds the public weights: the table says what each party recovers, measured on {model}
-({vocab:,} tokens). The attacks are part of Headrace (`headrace.privacy.attacks`) and are meant to be run against one's
-own deployment.
+Under **veil** a server runs weights in a secret basis and sees permuted token ids, at no cost in speed. It is
+obfuscation: text does not lie open in logs, caches and telemetry, but whoever collects the ids decodes part of it, and
+whoever holds the veiled and the public weights decodes all. The table says what each party recovers, measured on
+{model} ({vocab:,} tokens). The attacks are part of Headrace (`headrace.privacy.attacks`), to be run against one's own
+deployment.
 
 ## Who sees what
 
@@ -116,7 +116,7 @@ def threats(results: Results) -> str:
     oracle = "all that C tells, with traffic without end: the model itself is the oracle"
     rows = [
         ["nothing but the network", "what TLS shows", "–", "TLS", "–"],
-        ["C: logs, caches", texts, seconds(longer), "a new token map a tenant and every few thousand tokens",
+        ["C: logs, caches", texts, seconds(longer), "a new token map a tenant and every few thousand tokens slows it",
          "a larger vocabulary, “N!”"],
         ["C and 256 known tokens", others, seconds(told), "no key used over a public template; special ids permuted",
          "special ids left fixed"],
