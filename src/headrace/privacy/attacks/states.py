@@ -1,0 +1,65 @@
+"""Hidden states and KV caches: whoever holds them and the public weights reads the prompt, token by token.
+
+Vocabulary matching (Thomas et al. 2025, "Hidden No More"): a causal model's state at a position is a function of the
+tokens up to it, so each token is found by trying the vocabulary. What a veil does to states is undone by comparing
+only what it cannot change: sorted values under a permutation of dimensions, inner products under a rotation. The
+same search over keys and values is the collision attack on KV caches (Luo et al. 2025, "Shadow in the Cache").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from headrace.privacy.attacks.align import procrustes
+from headrace.privacy.attacks.nearest import nearest
+from headrace.privacy.attacks.propagate import Told
+from headrace.spec.errors import InvalidRequest
+
+Cover: TypeAlias = Literal["none", "permutation", "rotation"]
+Forward: TypeAlias = Callable[[Sequence[int]], np.ndarray]
+"""From the tokens before to the state that each token of the vocabulary would have next: [vocab, d]."""
+
+
+def vocabulary_match(observed: np.ndarray, forward: Forward, cover: Cover = "none") -> np.ndarray:
+    """The prompt behind the states of one layer, [tokens, d] -> int [tokens].
+
+    `cover` is what one fixed key did to the dimensions of all states. Costs one forward pass of the vocabulary a
+    position. Raises InvalidRequest for states that are no table.
+    """
+    if observed.ndim != 2:
+        raise InvalidRequest(f"States of shape {observed.shape} are no [tokens, d]; give those of one layer.", "states")
+    tokens: list[int] = []
+    seen = np.empty((0, observed.shape[1]))
+    for position, state in enumerate(observed.astype(np.float64)):
+        states = forward(tokens).astype(np.float64)
+        apart = _apart(states, state, seen, observed[:position], cover)
+        tokens.append(int(apart.argmin()))
+        seen = np.vstack([seen, states[tokens[-1]]])
+    return np.array(tokens)
+
+
+def _apart(states: np.ndarray, state: np.ndarray, own: np.ndarray, before: np.ndarray, cover: Cover) -> np.ndarray:
+    """How far each candidate [vocab, d] is from the observed state in what the cover leaves alone: [vocab].
+
+    Under a rotation: norm and inner products with the states before, of which the attacker has its own copies.
+    """
+    if cover == "none":
+        return np.linalg.norm(states - state, axis=1)
+    if cover == "permutation":
+        return np.linalg.norm(np.sort(states, axis=1) - np.sort(state), axis=1)
+    inner = states @ own.T - before @ state
+    norms = np.linalg.norm(states, axis=1) ** 2 - state @ state
+    return np.hypot(norms, np.linalg.norm(inner, axis=1))
+
+
+def invert_embeddings(observed: np.ndarray, public: np.ndarray, rotation: np.ndarray | None = None) -> np.ndarray:
+    """The tokens whose embeddings, under the rotation, are nearest to what was sent: [tokens, d] -> int [tokens]."""
+    return nearest(observed if rotation is None else observed @ rotation.T, public).of_rows
+
+
+def rotation_of(observed: np.ndarray, public: np.ndarray, told: Told) -> np.ndarray:
+    """The rotation [d, d] of sent embeddings, from positions (`told.wire`) whose tokens are known."""
+    return procrustes(public[told.tokens], observed[told.wire])
