@@ -21,7 +21,7 @@ HEADER = """# Privacy
 
 <!-- Generated: python benchmarks/veil_page.py -->
 
-Under **veil** a server runs weights in a secret basis and sees permuted token ids, at no cost in speed. It is
+Under **veil** a server runs weights in a secret basis and sees permuted token ids, with the same operations. It is
 obfuscation: text does not lie open in logs, caches and telemetry, but whoever collects the ids decodes part of it, and
 whoever holds the veiled and the public weights decodes all. The table says what each party recovers, measured on
 {model} ({vocab:,} tokens). The attacks are part of Headrace (`headrace.privacy.attacks`), to be run against one's own
