@@ -67,6 +67,15 @@ def test_a_smaller_group_is_granted(asked: dict[str, Any]) -> None:
     assert plan.stream.group == asked.get("stream", "orthogonal")
 
 
+@pytest.mark.parametrize(("group", "entries"), [("orthogonal", None), ("signed", {-1, 0, 1}), ("permutation", {0, 1})])
+def test_what_is_drawn_lies_in_the_group_asked_for(group: Any, entries: set[int] | None) -> None:
+    blocks = Frames(plan_veil(MODELS["grouped-query"], {"vo": group}), fixed_master())["layers.0.v"].blocks
+    assert len({block.tobytes() for block in blocks}) == len(blocks), "each key head has one of its own"
+    for block in blocks:
+        np.testing.assert_allclose(block @ block.T, np.eye(len(block)), atol=1e-12)
+        assert entries is None or set(np.unique(block)) == entries
+
+
 @pytest.mark.parametrize("name", ["qk norm a head", "qk norm full", "experts", "learned positions"])
 def test_a_veil_of_no_group_changes_nothing_but_folds_gains(name: str) -> None:
     spec = MODELS[name]
@@ -159,8 +168,9 @@ def test_half_precision_is_refused_for_ill_conditioned_keys(pair: Pair, tmp_path
         Export("f16")
     found = make_pair(BY_NAME["llama-tied"], tmp_path, dtype="f16", condition=1.0)
     assert set(found.veiled.weight_types) == {"f16"}
-    with pytest.raises(SymmetryError, match="below 1"):
-        Frames(plan_veil(MODELS["grouped-query"]), fixed_master(), 0.5)
+    for none in (0.5, float("inf"), float("nan")):
+        with pytest.raises(SymmetryError, match="give 1"):
+            Frames(plan_veil(MODELS["grouped-query"]), fixed_master(), none)
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:

@@ -23,8 +23,8 @@ class Frames:
     """Frame name -> Basis; those of past layers are forgotten and can be drawn again."""
 
     def __init__(self, plan: Plan, master: Master, condition: float = CONDITION) -> None:
-        if not condition >= 1:
-            raise SymmetryError(f"A condition number of {condition:g} is below 1, which none is; give 1 or more.")
+        if not 1 <= condition < np.inf:
+            raise SymmetryError(f"No invertible matrix has a condition number of {condition:g}; give 1 or a bit more.")
         self.plan, self.master, self.condition = plan, master, condition
         self._stream: Basis | None = None
         self._kept: OrderedDict[str, Basis] = OrderedDict()
@@ -139,6 +139,11 @@ def head_blocks(group: Group, heads: Heads, draws: Keystream, condition: float) 
         return blocks
     if group == "general":
         return np.stack([draws.general(width, condition) for _ in range(count)])
+    if group == "orthogonal":
+        return np.stack([draws.orthogonal(width) for _ in range(count)])
+    if group in ("permutation", "signed"):
+        moved = np.stack([np.eye(width)[draws.permutation(width)] for _ in range(count)])
+        return moved if group == "permutation" else moved * draws.signs(count * width).reshape(count, 1, width)
     if group == "signs":
         signs = np.stack([_per_plane(draws.signs(width - rope // 2), rope) for _ in range(count)])
         return blocks * signs[:, None]
