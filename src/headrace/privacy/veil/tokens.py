@@ -25,13 +25,22 @@ class TokenMap:
 
     def veiled(self, ids: Sequence[int]) -> list[int]:
         """What to send. Raises IndexError for an id outside the vocabulary."""
-        return self._veiled[np.asarray(ids, np.int64)].tolist() if len(ids) else []
+        return _mapped(self._veiled, ids)
 
     def plain(self, ids: Sequence[int]) -> list[int]:
-        """What was meant."""
-        return self._plain[np.asarray(ids, np.int64)].tolist() if len(ids) else []
+        """What was meant. Raises IndexError as `veiled` does."""
+        return _mapped(self._plain, ids)
 
     def veiled_settings(self, specials: Mapping[str, int | list[int]]) -> dict[str, int | list[int]]:
         """Settings such as eos_token_id, one id or several, with their ids moved."""
         moved = {name: self.veiled([ids] if isinstance(ids, int) else ids) for name, ids in specials.items()}
         return {name: ids[0] if isinstance(specials[name], int) else ids for name, ids in moved.items()}
+
+
+def _mapped(table: np.ndarray, ids: Sequence[int]) -> list[int]:
+    if not len(ids):
+        return []
+    index = np.asarray(ids, np.int64)
+    if index.min() < 0:
+        raise IndexError(f"{index.min()} is no token id")
+    return table[index].tolist()

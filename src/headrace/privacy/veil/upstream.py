@@ -29,6 +29,8 @@ class Arrival:
     logprobs: list[TokenLogprob] | None = None
     prompt: list[TokenLogprob | None] | None = None
     cached: int | None = None
+    ended: str | None = None
+    """Why the server's answer ends here, where it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,43 +88,64 @@ class Upstream:
             ) from None
 
     def body(self, model: str, ids: list[int], most: int, sampling: Sampling, ends: list[int], seed: int) -> dict:
-        """A request in veiled ids. End tokens are given, as the server knows none."""
+        """A request in veiled ids, each list in their order. End tokens are given, as the server knows none."""
         veiled, names = self.tokens.veiled, ("top_k", "top_p", "min_p", "repetition_penalty")
         given = {name: getattr(sampling, name) for name in (*names, "presence_penalty", "frequency_penalty")}
-        bias = dict(zip(map(str, veiled(list(sampling.logit_bias))), sampling.logit_bias.values(), strict=True))
+        moved = sorted(zip(veiled(list(sampling.logit_bias)), sampling.logit_bias.values(), strict=True))
+        bias = {str(id): value for id, value in moved}
         body: dict[str, Any] = {
             "model": model, "prompt": veiled(ids), "max_tokens": most, "temperature": sampling.temperature,
             "seed": seed,
-            "stop_token_ids": veiled(ends), "ignore_eos": True, "stream": True, "return_token_ids": True,
+            "stop_token_ids": sorted(veiled(ends)), "ignore_eos": True, "stream": True, "return_token_ids": True,
             "stream_options": {"include_usage": True}, "logit_bias": bias or None, "logprobs": sampling.logprobs,
             "prompt_logprobs": sampling.prompt_logprobs,
         }  # fmt: skip
         return {name: value for name, value in (body | given).items() if value is not None}
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Arrival, None]:
-        """Events of a completion. Raises Overloaded, InvalidRequest, EngineStopped."""
+        """Events of a completion, to its end. Raises Overloaded, InvalidRequest, EngineStopped."""
+        ended, some = None, not body["max_tokens"]
         try:
             async with self._client.stream("POST", f"{self.url}/completions", json=body) as reply:
                 if reply.status_code != 200:
                     raise refusal(reply.status_code, await reply.aread())
                 async for line in reply.aiter_lines():
                     if line.startswith("data: {"):
-                        yield self._arrival(json.loads(line[6:]), body.get("logprobs"))
+                        arrival = self._read(line[6:], body.get("logprobs"))
+                        ended, some = arrival.ended or ended, some or bool(arrival.ids)
+                        yield arrival
         except httpx.HTTPError as error:
             raise EngineStopped(
                 f"The veiled server at {self.url} does not answer ({type(error).__name__}); start it again."
             ) from None
+        if ended is None:
+            raise EngineStopped("The veiled server broke off in the middle of an answer; send the request again.")
+        if ended == "length" and not some:
+            raise EngineStopped("The veiled server gives no token ids; take one that knows `return_token_ids`.")
+
+    def _read(self, line: str, top: int | None) -> Arrival:
+        """One event. Raises EngineStopped for an error, whose text is kept back as a refusal's is, and for nonsense."""
+        try:
+            event = json.loads(line)
+            if "error" not in event:
+                return self._arrival(event, top)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, HeadraceError):
+                raise
+            raise EngineStopped(
+                f"{self.url} answers in another way than token ids of this model ({type(error).__name__}); check --url."
+            ) from None
+        raise EngineStopped("The veiled server failed in the middle of an answer; send the request again.")
 
     def _arrival(self, event: dict[str, Any], top: int | None) -> Arrival:
-        if "error" in event:
-            raise EngineStopped(f"The veiled server failed ({event['error'].get('message')}); send the request again.")
         usage, choices = event.get("usage"), event.get("choices") or [{}]
         choice, cached = choices[0], None
         if usage:
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         ids = self.tokens.plain(choice.get("token_ids") or [])
         logprobs = self._logprobs(choice.get("logprobs"), ids, top) if top is not None and ids else None
-        return Arrival(ids, logprobs, self._prompt(choice.get("prompt_logprobs")), cached)
+        ended = choice.get("finish_reason")
+        return Arrival(ids, logprobs, self._prompt(choice.get("prompt_logprobs")), cached, ended)
 
     def _logprobs(self, given: dict[str, Any] | None, ids: list[int], top: int | None) -> list[TokenLogprob]:
         if given is None or len(given["token_logprobs"]) != len(ids):
