@@ -16,9 +16,10 @@ import pytest
 from privacy.veil.made import fixed_key
 
 # isort: split
+from headrace.engine.answer import Extension, Step
 from headrace.engine.engine import Engine
 from headrace.model.loading import load_model
-from headrace.privacy.veil.client import PROFILE, VeiledEngine
+from headrace.privacy.veil.client import PROFILE, Reading, VeiledEngine
 from headrace.privacy.veil.errors import KeyFileError, TokensSpent
 from headrace.privacy.veil.export import export
 from headrace.privacy.veil.keyfile import ClientKey, TokenBudget
@@ -114,7 +115,7 @@ def test_the_server_sees_veiled_ids_and_no_text(scene: Scene) -> None:
     plain = scene.proxy.encode(prompt)
     assert opened["prompt"] == TokenMap.of(scene.key).veiled(plain) != plain
     assert extended["stop"].text == () and extended["stop"].ignore_eos
-    assert extended["stop"].token_ids == tuple(TokenMap.of(scene.key).veiled(sorted(scene.proxy._ends)))
+    assert extended["stop"].token_ids == tuple(sorted(TokenMap.of(scene.key).veiled(list(scene.proxy._ends))))
 
 
 def test_a_stream_is_the_whole_reply_in_parts(scene: Scene) -> None:
@@ -207,6 +208,20 @@ def test_a_dropped_request_ends_upstream(scene: Scene) -> None:
     assert extension.result(30).finish_reason in ("cancelled", "stop", "length")
     wait_until(lambda: httpx.get(f"{scene.veiled_url}/metrics").text.count("headrace_running 0.0") == 1)
     assert scene.proxy.stats()["running"] == 0
+
+
+def test_an_answer_that_ends_leaves_the_next_one_of_its_sequence_alone(scene: Scene) -> None:
+    """Between an answer's end and its clearing away, the sequence may be extended again."""
+
+    class Ending(Reading):
+        async def run(self, arrivals: Any) -> None:
+            scene.proxy._readings[-1] = follower
+            await arrivals.aclose()
+
+    parts: Any = (Extension(lambda: None), None, frozenset(), False, scene.budget, Step())
+    first, follower = Ending(*parts), Reading(*parts)
+    scene.proxy._upstream.run(scene.proxy._read_back(-1, first, {})).result(30)
+    assert scene.proxy._readings.pop(-1, None) is follower
 
 
 def test_the_budget_ends_an_answer_and_refuses_the_next(scene: Scene, tmp_path: Path) -> None:

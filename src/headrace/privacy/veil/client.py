@@ -146,7 +146,8 @@ class VeiledEngine(Surface):
         try:
             await reading.run(self._upstream.stream(body))
         finally:
-            self._readings.pop(id, None)
+            if self._readings.get(id) is reading:  # else the sequence is being extended again already
+                del self._readings[id]
             self.budget.save()
 
     def _cancel(self, id: int) -> None:
