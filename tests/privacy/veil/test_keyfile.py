@@ -109,6 +109,41 @@ def test_tokens_are_counted_across_processes_and_end_at_the_budget(tmp_path: Pat
         read_key(path, OPENER)
 
 
+def test_two_proxies_of_one_key_share_its_budget(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    first, second = (read_key(path, OPENER)[1] for _ in range(2))
+    first.charge(40)
+    second.charge(30)
+    assert second.tokens == 70 and second.count(5)
+    second.save()
+    with pytest.raises(TokensSpent):
+        first.charge(25)
+    first.charge(24)
+    assert read_key(path, OPENER)[1].tokens == 99
+
+
+def test_a_proxy_of_the_epoch_before_does_not_count_over_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    old = read_key(path, OPENER)[1]
+    old.charge(10)
+    write_key(path, KEY.rotated(), LOCK, replace_old=True)
+    read_key(path, OPENER)[1].charge(20)
+    with pytest.raises(KeyFileError, match="another epoch"):
+        old.charge(1)
+    assert read_key(path, OPENER)[1].tokens == 20
+
+
+def test_nothing_that_lies_in_the_way_is_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.privacy.veil.keyfile.secrets.token_hex", lambda count: "known")
+    (tmp_path / "other").write_text("as it was")
+    (tmp_path / "k.known.new").symlink_to(tmp_path / "other")
+    with pytest.raises(FileExistsError):
+        write_key(tmp_path / "k", KEY, LOCK)
+    assert (tmp_path / "other").read_text() == "as it was"
+
+
 def test_secrets_are_not_shown() -> None:
     shown = repr((KEY, Lock(passphrase="weir"), Opener("AGE-SECRET-KEY-1X", "weir")))
     assert "weir" not in shown and "AGE-SECRET" not in shown and KEY.master.secret.hex() not in shown

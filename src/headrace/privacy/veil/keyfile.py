@@ -6,10 +6,14 @@ owner against reading too much under one token map; it is no defence against som
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,25 +128,34 @@ def spent_file(path: Path) -> Path:
 
 
 class TokenBudget:
-    """Counts tokens under one epoch's token map, from any thread; the count survives the process."""
+    """Counts tokens under one epoch's token map, from any thread and process; the count survives them.
+
+    What another process counted is seen when this one next keeps its own.
+    """
 
     def __init__(self, path: Path, key: ClientKey) -> None:
         self._path, self._key_id, self.budget = path, key.master.key_id(), key.budget
         self._gate = threading.Lock()
-        self.tokens = self._read()
+        self._kept = 0
+        self.tokens = self._kept = self._read() or 0
 
-    def _read(self) -> int:
+    def _read(self) -> int | None:
+        """The count in the file; None where it is another epoch's."""
         if not self._path.exists():
-            return 0
+            return self._kept
         try:
             held = json.loads(self._path.read_text("utf-8"))
-            return int(held["tokens"]) if held["key_id"] == self._key_id else 0
+            return int(held["tokens"]) if held["key_id"] == self._key_id else None
         except (ValueError, KeyError, TypeError):
             raise KeyFileError(f"{self._path} is damaged; rotate the key with `headrace veil rotate`.") from None
 
     def charge(self, tokens: int) -> None:
-        """Counts the tokens of a prompt, and keeps the count. Raises TokensSpent where they leave no room for more."""
-        with self._gate:
+        """Counts the tokens of a prompt, and keeps the count.
+
+        Raises TokensSpent where they leave no room for more, KeyFileError where the key was rotated meanwhile.
+        """
+        with self._gate, self._alone():
+            self._take_in()
             if self.tokens + tokens >= self.budget:
                 raise TokensSpent(
                     f"This token map has passed {self.tokens:,} of {self.budget:,} tokens and {tokens:,} more are"
@@ -158,17 +171,39 @@ class TokenBudget:
             return self.tokens < self.budget
 
     def save(self) -> None:
-        with self._gate:
+        with self._gate, self._alone():
+            self._take_in()
             self._keep()
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process counts meanwhile. The folder is locked, as the file is replaced whole."""
+        handle = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _take_in(self) -> None:
+        """What others have counted since. Raises KeyFileError where the key was rotated under this one."""
+        found = self._read()
+        if found is None:
+            if self._kept:
+                raise KeyFileError(f"{self._path} counts for another epoch by now; start again with the rotated key.")
+            found = 0
+        self.tokens += found - self._kept
+        self._kept = found
+
     def _keep(self) -> None:
+        self._kept = self.tokens
         _write_private(self._path, json.dumps({"key_id": self._key_id, "tokens": self.tokens}).encode())
 
 
 def _write_private(path: Path, data: bytes) -> None:
     """Whole or not at all, and never readable by others in between."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # never through what another put there
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
