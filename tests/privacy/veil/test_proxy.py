@@ -227,9 +227,11 @@ def test_an_answer_that_ends_leaves_the_next_one_of_its_sequence_alone(scene: Sc
 def test_the_budget_ends_an_answer_and_refuses_the_next(scene: Scene, tmp_path: Path) -> None:
     key = replace(scene.key, budget=20)
     budget = TokenBudget(tmp_path / "key.spent", key)
+    scene.seen.clear()
     with VeiledEngine(load_model(scene.source, Ledger()), key, budget, f"{scene.veiled_url}/v1") as engine:
         step = engine.open_now("weir").extend(Stop(ignore_eos=True)).result(30)
         assert len(step.token_ids) == 16 and step.finish_reason == "length"
+        assert scene.seen[-1]["stop"].tokens == 16, "the server is asked for no more than may pass"
         with pytest.raises(TokensSpent, match="rotate"):
             engine.open_now("weir").extend()
     assert json.loads((tmp_path / "key.spent").read_text("utf-8"))["tokens"] == 20

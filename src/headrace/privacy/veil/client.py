@@ -134,7 +134,8 @@ class VeiledEngine(Surface):
             raise InvalidRequest(f"{len(ends)} tokens end the text, at most {MOST_ENDS} may.", "stop_token_ids")
         self.budget.charge(len(tokens))
         seed = noise.words()[0] >> 1
-        body = self._upstream.body(self._served.model, tokens, most - len(tokens), sampling, ends, seed)
+        most = min(most - len(tokens), self.budget.left())  # a server may draw, and see, all that it is asked for
+        body = self._upstream.body(self._served.model, tokens, most, sampling, ends, seed)
         text = TextStream(self.tokenizer, stop.text, tokens, stop.include) if self.tokenizer else None
         extension = Extension(lambda: self._cancel(handle.id))
         reading = Reading(extension, text, frozenset(ends), stop.include, self.budget, Step(prompt_tokens=len(tokens)))

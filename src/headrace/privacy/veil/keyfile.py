@@ -170,6 +170,11 @@ class TokenBudget:
             self.tokens += tokens
             return self.tokens < self.budget
 
+    def left(self) -> int:
+        """Tokens that may still pass."""
+        with self._gate:
+            return max(0, self.budget - self.tokens)
+
     def save(self) -> None:
         with self._gate, self._alone():
             self._take_in()
