@@ -118,3 +118,47 @@ def test_a_tool_hears_only_what_flows_to_it() -> None:
             asyncio.run(tool.call(who, [Labelled(call, PUBLIC), Labelled(call, at)]))
     assert len(tool.tool.heard) == 2
     assert [line.event for line in log.read("ann")] == ["call", "call"]
+
+
+class Summing(Echo):
+    """Its outcomes rest on the whole batch, as those of a shell or of one web page for all do."""
+
+    async def call(self, batch):
+        return [Outcome(" ".join(str(call.arguments["q"]) for call in batch)) for _ in batch]
+
+
+def test_an_outcome_rests_on_calls_of_its_own_label_alone() -> None:
+    tool = LabelledTool(Summing(), POLICY, PUBLIC, HR, LabelledLog(POLICY))
+    calls = [Labelled(Call("echo", {"q": q}), at) for q, at in (("a", PUBLIC), ("4821", HR), ("b", PUBLIC))]
+    found = asyncio.run(tool.call("ann", calls))
+    assert [(one.value.text, one.label) for one in found] == [("a b", PUBLIC), ("4821", HR), ("a b", PUBLIC)]
+
+
+class Failing(Echo):
+    async def call(self, batch):
+        await super().call(batch)
+        raise OSError("the line went dead")
+
+
+def test_a_call_that_fails_is_on_record() -> None:
+    log = LabelledLog(POLICY)
+    with pytest.raises(OSError):
+        asyncio.run(LabelledTool(Failing(), POLICY, PUBLIC, HR, log).call("ann", [Labelled(Call("echo", {}), HR)]))
+    assert [(line.event, line.label) for line in log.read("ann")] == [("call", HR)]
+
+
+def test_every_change_of_a_library_waits_for_a_search_under_way() -> None:
+    library, entered = filled(["ann"]), []
+
+    class Noting:
+        def __enter__(self) -> None:
+            entered.append(len(library._texts))
+
+        def __exit__(self, *error: object) -> None:
+            return None
+
+    library._lock = Noting()  # type: ignore[assignment]
+    library.add("x", Labelled("ann", HR))
+    library.find(HR, "ann", 1)
+    library.remove("x", HR)
+    assert entered == [1, 2, 2]

@@ -36,11 +36,12 @@ class Library:
 
     def remove(self, id: str, label: FlowLabel) -> None:
         """Raises InvalidRequest when there is none."""
-        if self._texts.pop((id, label), None) is None:
-            raise InvalidRequest(
-                f"There is no passage {id!r} at {self.lattice.text(label)}; nothing is left to remove."
-            )
-        self._forget(label)
+        with self._lock:
+            if self._texts.pop((id, label), None) is None:
+                raise InvalidRequest(
+                    f"There is no passage {id!r} at {self.lattice.text(label)}; nothing is left to remove."
+                )
+            self._forget(label)
 
     def at(self, label: FlowLabel) -> Reader:
         """A Retriever that reads what flows to `label`; what it finds, or that it found nothing, has that label."""

@@ -13,7 +13,10 @@ from headrace.spec.reasoning import Call, Outcome, Tool
 
 @dataclass(frozen=True)
 class LabelledTool:
-    """`label`: what the tool adds of its own. `ceiling`: the highest label it may be told; the open web: `bottom`."""
+    """`label`: what the tool adds of its own. `ceiling`: the highest label it may be told; the open web: `bottom`.
+
+    A tool that remembers what it was told from one batch to the next needs a label at its ceiling.
+    """
 
     tool: Tool
     policy: Policy
@@ -26,12 +29,19 @@ class LabelledTool:
         return self.tool.name
 
     async def call(self, principal: str, batch: Sequence[Labelled[Call]]) -> list[Labelled[Outcome]]:
-        """Outcomes at the join of call and tool. Raises FlowRefused before anything is sent."""
+        """Outcomes at the join of call and tool. Raises FlowRefused before anything is sent.
+
+        Calls of one label go together and no others: an outcome may rest on all that stood in its batch.
+        """
         labels = [self._label_of(principal, call) for call in batch]
-        outcomes = await self.tool.call([call.value for call in batch])
-        for label in labels:
+        for label in labels:  # before anything leaves: a tool that fails has been told nonetheless
             self.log.add("call", principal, label, tool=self.name)
-        return [Labelled(outcome, label) for outcome, label in zip(outcomes, labels, strict=True)]
+        outcomes: dict[int, Outcome] = {}
+        for label in dict.fromkeys(labels):
+            places = [place for place, other in enumerate(labels) if other == label]
+            told = await self.tool.call([batch[place].value for place in places])
+            outcomes |= zip(places, told, strict=True)
+        return [Labelled(outcomes[place], label) for place, label in enumerate(labels)]
 
     def _label_of(self, principal: str, call: Labelled[Call]) -> FlowLabel:
         lattice = self.policy.lattice
