@@ -7,6 +7,7 @@ import pytest
 from headrace.privacy.labels.declassify import Authority, Capability
 from headrace.privacy.labels.flow import FlowLabel, FlowRefused, Labelled
 from headrace.privacy.labels.log import LabelledLog
+from headrace.spec.errors import InvalidRequest
 from privacy.labelled import HR, LAW, POLICY, PUBLIC, label
 
 SECRET = Labelled("the sum", HR)
@@ -59,6 +60,13 @@ def test_no_release_without_a_capability_that_fits(case: str) -> None:
 def test_nobody_is_granted_what_they_cannot_read() -> None:
     with pytest.raises(FlowRefused):
         Authority(POLICY, LabelledLog(POLICY)).grant("ann", LAW, PUBLIC, "curiosity")
+
+
+def test_a_label_of_another_lattice_is_refused() -> None:
+    authority = Authority(POLICY, LabelledLog(POLICY))
+    capability = authority.grant("ann", HR, PUBLIC, "report")
+    with pytest.raises(InvalidRequest):
+        authority.declassify(SECRET, FlowLabel(("open", frozenset()), "checked"), "ann", capability, "please")
 
 
 def test_no_record_no_release() -> None:

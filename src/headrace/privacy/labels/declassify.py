@@ -49,13 +49,14 @@ class Authority:
     ) -> Labelled[T]:
         """The value at the label `to`. The record is made first, at the label the value had; no record, no release.
 
-        Raises FlowRefused.
+        Raises FlowRefused; InvalidRequest for a label that is not of the lattice.
         """
         lattice = self._policy.lattice
+        lattice.check(to)
         granted = any(one is capability for one in self._issued) and capability.holder == principal
         allowed = granted and lattice.leq(value.label, capability.ceiling) and lattice.leq(capability.floor, to)
         at = lattice.join(value.label, to)
-        facts = {"to": lattice.text(lattice.check(to)), "reason": reason, "purpose": capability.purpose}
+        facts = {"to": lattice.text(to), "reason": reason, "purpose": capability.purpose}
         self._log.add("declassify" if allowed else "refuse to declassify", principal, at, **facts)
         if not allowed:
             raise FlowRefused(
