@@ -29,6 +29,16 @@ def test_no_page_flag_or_message_overstates() -> None:
     assert not found
 
 
+def test_no_other_page_or_message_that_names_the_veil_overstates() -> None:
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "src/headrace").rglob("*.py")]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in files}
+    naming = {
+        name: "\n".join(line for line in text.splitlines() if "veil" in line.lower()) for name, text in texts.items()
+    }
+    assert sum(map(bool, naming.values())) > 15
+    assert not {name: lines for name, text in naming.items() if (lines := claims(text))}
+
+
 def test_the_search_can_find() -> None:
     assert claims("Your prompts are encrypted.") and claims("A secure veil")
     assert not claims("It is no encryption.")
