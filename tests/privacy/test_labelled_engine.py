@@ -14,7 +14,7 @@ from headrace.privacy.labels.engine import LabelledEngine, Quotas, one_pool
 from headrace.privacy.labels.flow import FlowRefused, Labelled
 from headrace.privacy.labels.partition import PageRanges, Partition
 from headrace.spec.adapter import Adapter, LowRank
-from headrace.spec.errors import PlanRejected, SequenceBusy
+from headrace.spec.errors import InvalidRequest, PlanRejected, SequenceBusy
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling, Stop
 from privacy.labelled import HR, LATTICE, LAW, POLICY, PUBLIC, label
@@ -145,6 +145,11 @@ def test_partitions_load_an_adapter_once(stage: Stage) -> None:
     found = {}
     for at in (HR, LATTICE.top):
         quotas(at).add_adapter("house", adapter)
+    other = Adapter("house", {"layers.0.attn.q.weight": LowRank(half.a, -half.b, 1.0)})
+    quotas(HR).remove_adapter("house")
+    with pytest.raises(InvalidRequest, match="other weights"):
+        quotas(HR).add_adapter("house", other)
+    quotas(HR).add_adapter("house", adapter)
     engine = LabelledEngine(POLICY, quotas)
     for at, name in ((HR, "house"), (LATTICE.top, "house"), (LATTICE.top, None)):
         with engine.open("root", Labelled(TEXT, HR), at, adapter=name, seed=1) as sequence:

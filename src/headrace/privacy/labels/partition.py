@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from headrace.spec.adapter import Adapter
 from headrace.spec.batch import Batch, PageCopy, Row
-from headrace.spec.errors import PlanRejected
+from headrace.spec.errors import InvalidRequest, PlanRejected
 from headrace.spec.executor import Executor, Guarantees, Limits, StepResult
 from headrace.spec.model import ModelSpec
 
@@ -24,6 +24,7 @@ class PageRanges:
         self.executor = executor
         self.lock = threading.Lock()
         self.adapter_users: Counter[str] = Counter()
+        self.adapter_digests: dict[str, str] = {}
         self._taken = 0
 
     def take(self, pages: int) -> Partition:
@@ -64,10 +65,17 @@ class Partition:
         return PageCopy(copy.group, copy.source + self._first, copy.target + self._first)
 
     def add_adapter(self, adapter: Adapter) -> None:
-        """Loads it once, however many partitions add it; an adapter's name means the same in all of them."""
+        """Loads it once, however many partitions add it; an adapter's name means the same in all of them.
+
+        Raises InvalidRequest where the name means other weights: one label would be answered with another's.
+        """
+        digest = adapter.digest()
         with self._ranges.lock:
             if not self._ranges.adapter_users[adapter.name]:
                 self._ranges.executor.add_adapter(adapter)
+                self._ranges.adapter_digests[adapter.name] = digest
+            elif self._ranges.adapter_digests[adapter.name] != digest:
+                raise InvalidRequest(f"Adapter {adapter.name!r} has other weights at another label; rename this one.")
             self._ranges.adapter_users[adapter.name] += 1
             self._adapters.add(adapter.name)
 
