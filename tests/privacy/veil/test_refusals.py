@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,6 +162,12 @@ def fixed_master() -> Any:
     from headrace.privacy.veil.keys import Master
 
     return Master(bytes(range(32)), "ab" * 32)
+
+
+@pytest.mark.parametrize("condition", [0.9, 10.1, math.inf, math.nan])
+def test_an_ill_conditioned_export_is_refused(condition: float) -> None:
+    with pytest.raises(SymmetryError, match="from 1 to 10"):
+        Export(condition=condition)
 
 
 def test_half_precision_is_refused_for_ill_conditioned_keys(pair: Pair, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from headrace.privacy.veil.tokens import TokenMap
 
 MANIFEST = "veil.json"
 PROFILE = (
-    "veil: obfuscation of token ids, caches and logs at no cost in speed. No defence against whoever holds the public"
-    " weights this model was made from, or reads some ten thousand of its token ids."
+    "veil: obfuscation of token ids, caches and logs, by the same operations. No defence against whoever holds the"
+    " public weights this model was made from, or reads some ten thousand of its token ids."
 )
 TOKENIZER_FILES = (
     "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*",

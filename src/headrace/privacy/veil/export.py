@@ -38,6 +38,8 @@ from headrace.spec.program import compile_program
 
 HALF_CONDITION = 1.5
 """Most condition number of keys whose weights may be stored in half precision, which has 5 bits of exponent."""
+MOST_CONDITION = 10.0
+"""Beyond it float32's rounding grows towards the error that the manifest promises to stay below."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,6 +53,8 @@ class Export:
     shard: int = SHARD
 
     def __post_init__(self) -> None:
+        if not 1 <= self.condition <= MOST_CONDITION:
+            raise SymmetryError(f"A condition number of {self.condition:g}; give one from 1 to {MOST_CONDITION:g}.")
         if self.dtype == "f16" and self.condition > HALF_CONDITION:
             raise SymmetryError(
                 f"Keys of condition {self.condition:g} lose small values in half precision; export with --dtype bf16,"
