@@ -105,7 +105,10 @@ def cut_ones_vote(candidates, rule, space):
 
 @pytest.mark.parametrize(
     ("mutant", "strategy", "worth"),
-    [(worst, "best_of_n(n=8)", (1.3, 10.4)), (cut_ones_vote, "deepconf(n=16, every=4, window=4)", (3.6, 5.2))],
+    [
+        (worst, "best_of_n(n=8)", (1.3, 10.4)),
+        (cut_ones_vote, "deepconf(n=16, warm=8, every=4, window=4)", (8.5, 10.4)),
+    ],
 )
 def test_the_check_sees_a_best_that_is_not_the_best(
     mutant, strategy: str, worth: tuple[float, float], monkeypatch: pytest.MonkeyPatch
