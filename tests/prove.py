@@ -73,6 +73,12 @@ def load_items(folder: Path = RESULTS) -> list[Item]:
     return items
 
 
+def load_planned(folder: Path = RESULTS) -> dict[str, str]:
+    """Proofs that wait for a part that is not built: id -> what each is to show."""
+    table = tomllib.loads((folder / "items.toml").read_text(encoding="utf-8"))
+    return {entry["id"]: entry["what"] for entry in table.get("planned", ())}
+
+
 def covered_files(watched: tuple[str, ...], root: Path = ROOT) -> list[Path]:
     found = {path for pattern in watched for path in root.glob(pattern) if path.is_file()}
     return sorted(path for path in found if "__pycache__" not in path.parts and path.suffix != ".so")
@@ -139,6 +145,9 @@ def main() -> int:
         parser.error(f"no such item: {', '.join(sorted(unknown))}")
     wanted = [item for item in items if not arguments.ids or item.id in arguments.ids]
     failed = [item.id for item in wanted if not settle(item, arguments.list, arguments.force)]
+    if arguments.list and not arguments.ids:
+        for name, what in load_planned().items():
+            print(f"{name}: planned – {what}")
     print(f"{len(wanted) - len(failed)} passed, {len(failed)} failed" + (f": {' '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 

@@ -36,6 +36,12 @@ def test_a_committed_result_is_as_new_as_its_code(path: Path) -> None:
     assert prove.is_current(item, result), f"{item.id} is older than its code; run `make prove ARGS={item.id}`"
 
 
+def test_what_is_planned_is_no_item_yet() -> None:
+    planned = prove.load_planned()
+    assert all(what.endswith(".") for what in planned.values())
+    assert not planned.keys() & ITEMS.keys()
+
+
 def test_a_change_of_covered_code_makes_a_result_stale(tmp_path: Path) -> None:
     source = tmp_path / "src" / "a.py"
     source.parent.mkdir()

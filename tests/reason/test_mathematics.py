@@ -80,6 +80,18 @@ FORMS = st.one_of(
 @settings(max_examples=30)
 @given(st.lists(FORMS, min_size=2, max_size=4))
 def test_groups_are_classes_of_an_equivalence(answers: list[str]) -> None:
+    are_classes(answers)
+
+
+@pytest.mark.prove
+@settings(max_examples=500, deadline=None)
+@given(st.lists(FORMS, min_size=2, max_size=4))
+def test_groups_are_classes_of_an_equivalence_full(answers: list[str]) -> None:
+    """P11."""
+    are_classes(answers)
+
+
+def are_classes(answers: list[str]) -> None:
     """Reflexive, symmetric and transitive: each is in one class with itself, in whatever order they come."""
     found = {tuple(sorted(classes(list(order)))) for order in permutations([*answers, answers[0]])}
     assert len(found) == 1
@@ -118,6 +130,17 @@ def test_a_comparison_without_end_is_not_equal_and_known_as_undecided() -> None:
 
 
 def test_from_threads_and_an_event_loop_beside_one_that_hangs() -> None:
+    a_thread_that_hangs_holds_no_other()
+
+
+@pytest.mark.prove
+def test_a_thread_that_hangs_holds_no_other_full() -> None:
+    """P11."""
+    for _ in range(10):
+        a_thread_that_hangs_holds_no_other()
+
+
+def a_thread_that_hangs_holds_no_other() -> None:
     workers = Workers(WORKER, seconds=1.0)
     space = Mathematics(workers)
     found: dict[int, bool] = {}
