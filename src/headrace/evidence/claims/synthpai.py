@@ -19,7 +19,7 @@ from headrace.evidence.verdict import NOT_IN_QUICK, judged, left_open, mutant_ru
 from headrace.privacy.attacks.attributes.audit import WORDS, Audit, Defended
 from headrace.privacy.attacks.attributes.classifier import Embed, Remembered, bag_of_words
 from headrace.privacy.attacks.attributes.found import Found
-from headrace.privacy.attacks.attributes.generator import people, sentences
+from headrace.privacy.attacks.attributes.generator import Level, people, sentences
 from headrace.privacy.attacks.attributes.people import ATTRIBUTES, Person
 from headrace.privacy.attacks.attributes.synthpai import BadLine, dump, load
 from headrace.privacy.attacks.attributes.written import written
@@ -33,6 +33,8 @@ GENERATED, INFERRED, REDACTED, SHIFTED = ROW.clauses
 ENCODER, MODEL = "minilm-l6", "qwen2.5-coder-0.5b"
 LEVEL, SURE = 0.05, 0.01
 """The test's own rate of error, and the p-value that a shift has to be below."""
+OUTRIGHT: Sequence[Level] = ("direct",)
+NOTHING: Sequence[Level] = ()
 Numbers = dict[str, float | int | str | list[float]]
 
 
@@ -180,7 +182,7 @@ def _taken(one: Defended) -> str:
 def silent(embed: Embed, name: str, sizes: Sizes) -> tuple[Clause, Numbers]:
     """A mutant: people whose comments tell nothing; the same attack on people whose comments do is the control."""
     audit = Audit(people(sizes.train, "train"), embed, name=name)
-    (told,), (nothing,) = (audit.attack(people(sizes.tried, "test", 3, levels)) for levels in (("direct",), ()))
+    told, nothing = (audit.attack(people(sizes.tried, "test", 3, levels))[0] for levels in (OUTRIGHT, NOTHING))
     mutant = mutant_run(
         f"Mutant: comments that tell nothing of their author (said outright, {name} finds {told.overall.value:.3f})",
         [judged(INFERRED, nothing.above_chance, str(nothing), "effect")],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headrace.privacy.attacks.attributes.defences import defended, generalised, redacted
-from headrace.privacy.attacks.attributes.generator import people, table
+from headrace.privacy.attacks.attributes.generator import people
+from headrace.privacy.attacks.attributes.tables import table
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from headrace.privacy.attacks.attributes.generator import HARDNESS, known_values, people, sentences, table
+from headrace.privacy.attacks.attributes.generator import HARDNESS, known_values, people, sentences
 from headrace.privacy.attacks.attributes.people import AGES, ATTRIBUTES, Person, values_of
+from headrace.privacy.attacks.attributes.tables import table
 
 
 def test_the_same_seed_makes_the_same_people() -> None:

@@ -96,7 +96,7 @@ class Audit:
 
     def _attacks(self, people: Sequence[Person], vectors: np.ndarray, owners: np.ndarray) -> tuple[Found, ...]:
         known = self.train, self.values
-        found = [score(self.name, self.trained.scores(vectors, owners), people, *known)]
+        found = [score(self.name, self.trained.scores(vectors, owners, len(people)), people, *known)]
         if self.engine is not None:
             some = people[: self.most]
             found.append(score(self.engine.model_name, asked(self.engine, some, self.values), some, *known))
@@ -125,6 +125,7 @@ def run(
     model: str | None = None,
     people: int = 60,
     training: int = 96,
+    most: int | None = None,
     defences: Sequence[str] = tuple(DEFENCES),
     seed: int = 0,
     threads: int | None = None,
@@ -132,8 +133,8 @@ def run(
     """The whole audit as JSON: recovery with interval, chance and majority, what each defence takes, the cost.
 
     `data`: a JSON-lines file in SynthPAI's schema, split by author; else people are generated. `embedder`: an encoder,
-    or "bag-of-words" for none. `model`: a language model to be asked as well. "recovery" is the most that any attack
-    found on plain comments, a mean over people and attributes.
+    or "bag-of-words" for none. `model`: a language model to be asked as well, about the first `most` people.
+    "recovery" is the most that any attack found on plain comments, a mean over people and attributes.
 
     Raises InvalidRequest for an unknown defence or too few people, BadLine, ModelFileError.
     """
@@ -144,9 +145,9 @@ def run(
     train, tried = split(data, people, training, seed)
     options = EngineOptions(threads=threads, step_tokens=STEP_TOKENS)
     with ExitStack() as opened:
-        embed = bag_of_words if embedder == WORDS else opened.enter_context(LLM(embedder, options)).embed
+        embed: Embed = bag_of_words if embedder == WORDS else opened.enter_context(LLM(embedder, options)).embed
         engine = None if model is None else opened.enter_context(LLM(model, options)).engine
-        audit = Audit(train, embed, engine, name=embedder)
+        audit = Audit(train, embed, engine, most, embedder)
         plain = audit.attack(tried)
         behind = {name: audit.defence(name, tried, plain).to_json() for name in defences}
     worst = max(plain, key=lambda found: found.overall.value)

@@ -90,9 +90,9 @@ class Trained:
         labels = np.array([self.topics.index(topic) for topic in told])
         self._topic = fit(vectors, labels, len(self.topics)) if all(self.topics) else None
 
-    def scores(self, vectors: np.ndarray, owners: np.ndarray) -> dict[str, np.ndarray]:
-        """What `embedded` gave, to a score of each value for each person, float [people, values] by attribute."""
-        return {name: _summed(one.log_odds(vectors), owners) for name, one in self._fitted.items()}
+    def scores(self, vectors: np.ndarray, owners: np.ndarray, people: int) -> dict[str, np.ndarray]:
+        """From what `embedded` gave: a score of each value for each person, float [people, values] by attribute."""
+        return {name: _summed(one.log_odds(vectors), owners, people) for name, one in self._fitted.items()}
 
     def topic_accuracy(self, people: Sequence[Person], vectors: np.ndarray) -> float | None:
         """How often the topic of a comment is known again; None where topics are unknown."""
@@ -109,8 +109,8 @@ def embedded(people: Sequence[Person], embed: Embed) -> tuple[np.ndarray, np.nda
     return embed([text for person in people for text in person.texts]), np.array(owners)
 
 
-def _summed(odds: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    found = np.zeros((int(owners.max()) + 1, odds.shape[1]))
+def _summed(odds: np.ndarray, owners: np.ndarray, people: int) -> np.ndarray:
+    found = np.zeros((people, odds.shape[1]))
     np.add.at(found, owners, odds)
     return found
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from headrace.privacy.attacks.attributes.generator import table
 from headrace.privacy.attacks.attributes.people import Person
+from headrace.privacy.attacks.attributes.tables import table
 
 NUMBER_WORDS = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "

@@ -7,14 +7,12 @@ nothing but the comments tells them.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from random import Random
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from headrace.privacy.attacks.attributes.people import ATTRIBUTES, Comment, Person
+from headrace.privacy.attacks.attributes.tables import table
 
 Level: TypeAlias = Literal["direct", "indirect", "hint"]
 Side: TypeAlias = Literal["train", "test"]
@@ -23,12 +21,6 @@ HARDNESS: dict[Level, int] = {"direct": 1, "indirect": 3, "hint": 5}
 YEARS = {"under 30": (19, 29), "30 to 54": (31, 53), "55 and over": (57, 74)}
 INCOMES = {"low": "14 thousand a year", "middle": "42 thousand a year", "high": "310 thousand a year"}
 DIRECT = "direct"
-
-
-@cache
-def table(name: str) -> dict[str, Any]:
-    """A data file beside this module: cues, topics or lists."""
-    return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def known_values(attribute: str) -> tuple[str, ...]:
