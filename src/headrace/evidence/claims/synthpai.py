@@ -52,7 +52,7 @@ class Sizes:
     splits: int
 
 
-SIZES: dict[Size, Sizes] = {"quick": Sizes(48, 30, 0, 0, 0), "full": Sizes(96, 60, 12, 96, 500)}
+SIZES: dict[Size, Sizes] = {"quick": Sizes(48, 30, 0, 0, 0), "full": Sizes(192, 120, 12, 96, 500)}
 
 
 def run(size: Size) -> Evidence:

@@ -16,7 +16,7 @@ from headrace.engine.llm import LLM
 from headrace.engine.surface import Surface
 from headrace.privacy.attacks.attributes import synthpai
 from headrace.privacy.attacks.attributes.asked import asked, log_likelihood
-from headrace.privacy.attacks.attributes.classifier import Embed, Remembered, Trained, bag_of_words, embedded
+from headrace.privacy.attacks.attributes.classifier import Embed, Remembered, Trained, bag_of_words
 from headrace.privacy.attacks.attributes.defences import DEFENCES, defended
 from headrace.privacy.attacks.attributes.found import Difference, Found, score
 from headrace.privacy.attacks.attributes.generator import people as generate
@@ -76,34 +76,26 @@ class Audit:
 
     def attack(self, people: Sequence[Person]) -> tuple[Found, ...]:
         """The classifier's findings, then the language model's. Raises InvalidRequest without people."""
-        return self._attacks(people, *self._embedded(people))
-
-    def defence(self, name: str, people: Sequence[Person], plain: Sequence[Found]) -> Defended:
-        """A defence of DEFENCES against what `attack` found about the same people."""
-        after = defended(people, DEFENCES[name])
-        (before_vectors, _), (vectors, owners) = self._embedded(people), self._embedded(after)
-        found = self._attacks(after, vectors, owners)
-        taken = tuple(one.less(other) for one, other in zip(plain, found, strict=True))
-        similarity = float(np.einsum("nd,nd->n", before_vectors, vectors, dtype=np.float64).mean())
-        return Defended(
-            found, taken, similarity, self._topics(people, before_vectors, vectors), self._read(people, after)
-        )
-
-    def _embedded(self, people: Sequence[Person]) -> tuple[np.ndarray, np.ndarray]:
         if not people:
             raise InvalidRequest("There is nobody to attack; give at least one person.", "people")
-        return embedded(people, self.trained.embed)
-
-    def _attacks(self, people: Sequence[Person], vectors: np.ndarray, owners: np.ndarray) -> tuple[Found, ...]:
         known = self.train, self.values
-        found = [score(self.name, self.trained.scores(vectors, owners, len(people)), people, *known)]
+        found = [score(self.name, self.trained.scores(people), people, *known)]
         if self.engine is not None:
             some = people[: self.most]
             found.append(score(self.engine.model_name, asked(self.engine, some, self.values), some, *known))
         return tuple(found)
 
-    def _topics(self, people: Sequence[Person], *tables: np.ndarray) -> tuple[float, float] | None:
-        before, after = (self.trained.topic_accuracy(people, vectors) for vectors in tables)
+    def defence(self, name: str, people: Sequence[Person], plain: Sequence[Found]) -> Defended:
+        """A defence of DEFENCES against what `attack` found about the same people."""
+        after = defended(people, DEFENCES[name])
+        found = self.attack(after)
+        taken = tuple(one.less(other) for one, other in zip(plain, found, strict=True))
+        tables = [self.trained.embed([text for person in side for text in person.texts]) for side in (people, after)]
+        similarity = float(np.einsum("nd,nd->n", *tables, dtype=np.float64).mean())
+        return Defended(found, taken, similarity, self._topics(people, after), self._read(people, after))
+
+    def _topics(self, *sides: Sequence[Person]) -> tuple[float, float] | None:
+        before, after = map(self.trained.topic_accuracy, sides)
         return None if before is None or after is None else (before, after)
 
     def _read(self, *sides: Sequence[Person]) -> tuple[float, float] | None:

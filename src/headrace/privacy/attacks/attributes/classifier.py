@@ -1,13 +1,13 @@
-"""Attack by a classifier: embeddings of comments, one multinomial logistic regression an attribute.
+"""Attack by a classifier: embeddings of sentences, one multinomial logistic regression an attribute.
 
-Each comment of a person has the person's value as its label, though most tell nothing of it; over many people those
-labels cancel out. What the comments of one person say is added up as log-probabilities over the prior.
+It learns from people whose profiles are known, and from the labels that say which comment tells what: a sentence of a
+comment that tells the attribute has its author's value as label, any other sentence the label that it tells nothing.
+Of a person it adds up the chances that each sentence gives each value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 from zlib import crc32
 
@@ -20,7 +20,7 @@ Embed: TypeAlias = Callable[[Sequence[str]], np.ndarray]
 """Texts to unit vectors: float [n, width]. `LLM.embed` of an encoder is one."""
 
 PENALTY = 0.1
-"""Of the sum of squared weights, against the sum of losses over all comments: vectors of length one need large ones."""
+"""Half of it, times the sum of squared weights, is added to the sum of losses over all sentences."""
 BUCKETS = 1024
 
 
@@ -38,32 +38,28 @@ class Remembered:
         return np.stack([self._known[text] for text in texts])
 
 
-@dataclass(frozen=True, slots=True)
-class Classifier:
-    """`weights` float64 [width + 1, classes], the last row the intercepts; `prior` log shares [classes]."""
+def fit(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Weights float64 [width + 1, classes], the last row the intercepts.
 
-    weights: np.ndarray
-    prior: np.ndarray
-
-    def log_odds(self, vectors: np.ndarray) -> np.ndarray:
-        """How much more likely each class is than without the vector, in nats: [n, classes]."""
-        return _log_softmax(_with_ones(vectors) @ self.weights) - self.prior
-
-
-def fit(vectors: np.ndarray, labels: np.ndarray, classes: int) -> Classifier:
-    """Of unit vectors float [n, width] and labels int [n], each class of which occurs."""
-    table, wanted = _with_ones(vectors), np.eye(classes)[labels]
+    Of unit vectors float [n, width] and how often each was seen with each class, float [n, classes].
+    """
+    table, often = _with_ones(vectors), counts.sum(axis=1, keepdims=True)
+    shape = table.shape[1], counts.shape[1]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = flat.reshape(table.shape[1], classes)
-        chances = _log_softmax(table @ weights)
-        value = -float((wanted * chances).sum()) + PENALTY / 2 * float(flat @ flat)
-        slope = table.T @ (np.exp(chances) - wanted) + PENALTY * weights
+        weights = flat.reshape(shape)
+        likely = _log_softmax(table @ weights)
+        value = -float((counts * likely).sum()) + PENALTY / 2 * float(flat @ flat)
+        slope = table.T @ (often * np.exp(likely) - counts) + PENALTY * weights
         return value, slope.ravel()
 
-    found = minimize(loss, np.zeros(table.shape[1] * classes), jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    counts = np.bincount(labels, minlength=classes)
-    return Classifier(found.x.reshape(table.shape[1], classes), np.log(counts / counts.sum()))
+    found = minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return found.x.reshape(shape)
+
+
+def chances(weights: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Of each class for each vector: [n, classes]."""
+    return np.exp(_log_softmax(_with_ones(vectors) @ weights))
 
 
 def _with_ones(vectors: np.ndarray) -> np.ndarray:
@@ -76,43 +72,49 @@ def _log_softmax(scores: np.ndarray) -> np.ndarray:
 
 
 class Trained:
-    """One classifier an attribute, from people whose profiles are known, and one of topics where all have some."""
+    """One classifier an attribute, and one of the topics of comments where all of those trained on have one."""
 
     def __init__(self, train: Sequence[Person], values: Mapping[str, Sequence[str]], embed: Embed) -> None:
-        self.embed = embed
-        vectors, owners = embedded(train, embed)
-        self._fitted = {
-            name: fit(vectors, np.array([choices.index(person.value(name)) for person in train])[owners], len(choices))
-            for name, choices in values.items()
-        }
-        told = [comment.topic for person in train for comment in person.comments]
-        self.topics = sorted(set(told))
-        labels = np.array([self.topics.index(topic) for topic in told])
-        self._topic = fit(vectors, labels, len(self.topics)) if all(self.topics) else None
+        self.embed, self.values = embed, values
+        self._weights = {name: self._fitted(train, name) for name in values}
+        comments = [comment for person in train for comment in person.comments]
+        self._topics = sorted({comment.topic for comment in comments})
+        self._of_topics: np.ndarray | None = None
+        if all(self._topics):
+            labels = [self._topics.index(comment.topic) for comment in comments]
+            self._of_topics = fit(embed([comment.text for comment in comments]), np.eye(len(self._topics))[labels])
 
-    def scores(self, vectors: np.ndarray, owners: np.ndarray, people: int) -> dict[str, np.ndarray]:
-        """From what `embedded` gave: a score of each value for each person, float [people, values] by attribute."""
-        return {name: _summed(one.log_odds(vectors), owners, people) for name, one in self._fitted.items()}
+    def _fitted(self, train: Sequence[Person], name: str) -> np.ndarray:
+        """The last class is that nothing is told. Where no comment is labelled, each may tell its author's value."""
+        labelled = any(name in comment.tells for person in train for comment in person.comments)
+        nothing, seen = len(self.values[name]), dict[str, np.ndarray]()
+        for person in train:
+            value = self.values[name].index(person.value(name))
+            for comment in person.comments:
+                tells = name in comment.tells or not labelled
+                for sentence in comment.sentences:
+                    seen.setdefault(sentence, np.zeros(nothing + 1))[value if tells else nothing] += 1
+        return fit(self.embed(list(seen)), np.array(list(seen.values())))
 
-    def topic_accuracy(self, people: Sequence[Person], vectors: np.ndarray) -> float | None:
+    def scores(self, people: Sequence[Person]) -> dict[str, np.ndarray]:
+        """Of each value for each person, float [people, values] by attribute."""
+        texts = [sentence for person in people for comment in person.comments for sentence in comment.sentences]
+        owners = [k for k, person in enumerate(people) for comment in person.comments for _ in comment.sentences]
+        vectors = self.embed(texts)
+        found = {}
+        for name, weights in self._weights.items():
+            found[name] = np.zeros((len(people), len(self.values[name])))
+            np.add.at(found[name], owners, chances(weights, vectors)[:, :-1])
+        return found
+
+    def topic_accuracy(self, people: Sequence[Person]) -> float | None:
         """How often the topic of a comment is known again; None where topics are unknown."""
-        told = [comment.topic for person in people for comment in person.comments]
-        if self._topic is None or not set(told) <= set(self.topics):
+        comments = [comment for person in people for comment in person.comments]
+        if self._of_topics is None or not {comment.topic for comment in comments} <= set(self._topics):
             return None
-        guessed = (self._topic.log_odds(vectors) + self._topic.prior).argmax(axis=1)
-        return float(np.mean([self.topics[guess] == topic for guess, topic in zip(guessed, told, strict=True)]))
-
-
-def embedded(people: Sequence[Person], embed: Embed) -> tuple[np.ndarray, np.ndarray]:
-    """All comments as vectors, float [comments, width], and whose each is, int [comments]."""
-    owners = [number for number, person in enumerate(people) for _ in person.comments]
-    return embed([text for person in people for text in person.texts]), np.array(owners)
-
-
-def _summed(odds: np.ndarray, owners: np.ndarray, people: int) -> np.ndarray:
-    found = np.zeros((people, odds.shape[1]))
-    np.add.at(found, owners, odds)
-    return found
+        guesses = chances(self._of_topics, self.embed([comment.text for comment in comments])).argmax(axis=1)
+        right = [self._topics[guess] == comment.topic for guess, comment in zip(guesses, comments, strict=True)]
+        return float(np.mean(right))
 
 
 def bag_of_words(texts: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from headrace.privacy.attacks.attributes.people import Person
+from headrace.privacy.attacks.attributes.people import SENTENCE_END, Person
 from headrace.privacy.attacks.attributes.tables import table
 
 NUMBER_WORDS = (
@@ -21,7 +21,6 @@ NUMBER_WORDS = (
 BLANKS = {"place": "[place]", "name": "[name]", "occupation": "[occupation]", "number": "[number]"}
 GENERAL = {"place": "somewhere", "name": "somebody", "occupation": "worker", "number": "some"}
 FIRST_PERSON = re.compile(r"\bI\b|\b(?:me|my|mine|myself|we|us|our|ours)\b", re.IGNORECASE)
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def redacted(text: str) -> str:

@@ -13,6 +13,7 @@ ATTRIBUTES = (
 )  # fmt: skip
 AGES = {"under 30": (0, 29), "30 to 54": (30, 54), "55 and over": (55, 200)}
 """Bands of age, first and last year: what is inferred is the band."""
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 DEGREES = {
     "doctorate": r"ph\.?d|doctor",
     "master's degree": r"\bm(?:sc|ba)\b|master",
@@ -28,6 +29,10 @@ class Comment:
     text: str
     topic: str = ""
     tells: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def sentences(self) -> list[str]:
+        return SENTENCE_END.split(self.text)
 
 
 @dataclass(frozen=True, slots=True)
