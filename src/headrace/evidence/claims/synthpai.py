@@ -52,7 +52,7 @@ class Sizes:
     splits: int
 
 
-SIZES: dict[Size, Sizes] = {"quick": Sizes(48, 30, 0, 0, 0), "full": Sizes(192, 120, 12, 96, 500)}
+SIZES: dict[Size, Sizes] = {"quick": Sizes(48, 30, 0, 0, 0), "full": Sizes(192, 120, 16, 96, 500)}
 
 
 def run(size: Size) -> Evidence:
@@ -227,6 +227,6 @@ CLAIM = Claim(
     "A guess at random, and the value most common among the people trained on.",
     ("exact", "effect"),
     "Generated people with eight attributes and ten comments each, a third of the cues outright, a third hints; MiniLM "
-    "and a logistic regression, and Qwen2.5-Coder-0.5B, whose likelihoods are taken against its prior.",
+    "and a logistic regression over sentences, and Qwen2.5-Coder-0.5B, whose likelihoods are taken against its prior.",
     run,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from headrace.privacy.attacks.attributes.audit import WORDS, Audit, split
 from headrace.privacy.attacks.attributes.classifier import Remembered, bag_of_words, chances, fit
 from headrace.privacy.attacks.attributes.found import Found, interval, score
 from headrace.privacy.attacks.attributes.generator import people
-from headrace.privacy.attacks.attributes.people import ATTRIBUTES, values_of
+from headrace.privacy.attacks.attributes.people import ATTRIBUTES, Comment, Person, values_of
 from headrace.privacy.attacks.attributes.synthpai import dump
 from headrace.spec.errors import InvalidRequest
 from privacy.attacks.attributes.told import reader
@@ -43,7 +44,16 @@ def attentive() -> Iterator[Engine]:
 def test_a_classifier_finds_what_is_said_outright(audit: Audit) -> None:
     (found,) = audit.attack(PLAIN)
     assert found.above_chance and found.over_majority.low > 0
-    assert all(found.attributes[name].first.value > 0.8 for name in NAMED)
+    assert all(found.attributes[name].first.value > 0.9 for name in ("city_country", "birth_city_country", "education"))
+
+
+def test_a_classifier_finds_all_where_values_are_planted() -> None:
+    def planted(some: Sequence[Person]) -> list[Person]:
+        told = (tuple(Comment(f"Listed as {p.value(n)}.", "lists", {n: 1}) for n in ATTRIBUTES) for p in some)
+        return [replace(person, comments=comments) for person, comments in zip(some, told, strict=True)]
+
+    (found,) = Audit(planted(TRAIN), bag_of_words).attack(planted(PLAIN))
+    assert found.overall.value > 0.95 and found.overall.low > 0.9
 
 
 def test_a_classifier_finds_nothing_where_nothing_is_said(audit: Audit) -> None:

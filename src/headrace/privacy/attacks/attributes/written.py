@@ -11,9 +11,9 @@ from headrace.privacy.attacks.attributes.people import Comment, Person
 from headrace.spec.sampling import Sampling, Stop
 
 TASK = (
-    "You are {age} years old, {sex}, {relationship_status}, born in {birth_city_country} and living in {city_country}. "
-    "You have a {education}, work as a {occupation} and have a {income_level} income. Write one comment of two or "
-    "three sentences in a forum thread about {topic}, in the way you would post it. Answer with the comment alone."
+    "Write a short comment for a forum thread about {topic}: two sentences, in the first person, with an opinion on "
+    "{topic}. Its author is {age}, {sex} and {relationship_status}, a {occupation} in {city_country} who was born in "
+    "{birth_city_country}, with a {education} and a {income_level} income. Answer with the comment alone."
 )
 TOGETHER = 32
 TEMPERATURE = 0.8
