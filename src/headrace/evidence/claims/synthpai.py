@@ -56,7 +56,7 @@ SIZES: dict[Size, Sizes] = {"quick": Sizes(48, 30, 0, 0, 0), "full": Sizes(192, 
 
 
 def run(size: Size) -> Evidence:
-    """Raises ModelFileError where a full run has no MiniLM or no Qwen."""
+    """Raises HeadraceError without SciPy, ModelFileError where a full run has no MiniLM or no Qwen."""
     sizes = SIZES[size]
     generated = by_seed_and_by_file(sizes)
     options = EngineOptions(threads=1, step_tokens=512)

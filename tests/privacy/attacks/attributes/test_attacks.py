@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,10 @@ from headrace.privacy.attacks.attributes.found import Found, interval, score
 from headrace.privacy.attacks.attributes.generator import people
 from headrace.privacy.attacks.attributes.people import ATTRIBUTES, Comment, Person, values_of
 from headrace.privacy.attacks.attributes.synthpai import dump
-from headrace.spec.errors import InvalidRequest
+from headrace.spec.errors import HeadraceError, InvalidRequest
 from privacy.attacks.attributes.told import reader
 
+pytest.importorskip("scipy", reason="scipy is not installed: pip install 'headrace[privacy]'")
 TRAIN = people(36, "train", levels=("direct",))
 PLAIN = people(24, "test", levels=("direct",))
 SILENT = people(24, "test", levels=())
@@ -105,6 +107,12 @@ def test_a_vector_seen_often_counts_as_often() -> None:
     labels = np.eye(2)[[0, 0, 1, 1, 0]]
     counts = np.array([[2.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
     assert fit(vectors, labels) == pytest.approx(fit(np.eye(3), counts), abs=1e-4)
+
+
+def test_without_scipy_the_next_step_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(HeadraceError, match="pip install"):
+        fit(np.eye(2), np.eye(2))
 
 
 def test_no_text_is_embedded_twice() -> None:

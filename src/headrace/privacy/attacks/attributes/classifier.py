@@ -12,9 +12,9 @@ from typing import TypeAlias
 from zlib import crc32
 
 import numpy as np
-from scipy.optimize import minimize
 
 from headrace.privacy.attacks.attributes.people import Person
+from headrace.spec.errors import HeadraceError
 
 Embed: TypeAlias = Callable[[Sequence[str]], np.ndarray]
 """Texts to unit vectors: float [n, width]. `LLM.embed` of an encoder is one."""
@@ -42,7 +42,12 @@ def fit(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Weights float64 [width + 1, classes], the last row the intercepts.
 
     Of unit vectors float [n, width] and how often each was seen with each class, float [n, classes].
+    Raises HeadraceError without SciPy, which is not part of the base install.
     """
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise HeadraceError("The classifier needs scipy; run `pip install 'headrace[privacy]'`.") from error
     table, often = _with_ones(vectors), counts.sum(axis=1, keepdims=True)
     shape = table.shape[1], counts.shape[1]
 
