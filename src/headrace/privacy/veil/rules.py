@@ -130,9 +130,14 @@ class Plan:
 
     def check(self, tensors: Mapping[str, object]) -> None:
         """Raises SymmetryError for a tensor without a rule, or a rule without its tensor."""
-        for name in tensors:
-            if name not in self.rules:
-                raise SymmetryError(f"No symmetry is known for the tensor {name}; veil a model of a supported family.")
-        for name in self.rules:
-            if name not in tensors:
-                raise SymmetryError(f"The tensor {name} is missing; veil the whole model.")
+        check_names(self.rules, tensors)
+
+
+def check_names(rules: Mapping[str, Rule], tensors: Mapping[str, object]) -> None:
+    """Raises SymmetryError for a tensor without a rule, or a rule without its tensor."""
+    for name in tensors:
+        if name not in rules:
+            raise SymmetryError(f"No symmetry is known for the tensor {name}; veil a model of a supported family.")
+    for name in rules:
+        if name not in tensors:
+            raise SymmetryError(f"The tensor {name} is missing; veil the whole model.")
