@@ -36,12 +36,13 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: chat, completions, embeddings, metrics. Ctrl-C or SIGTERM drains and ends."""
     from headrace.server.keys import KeyRing
+    from headrace.server.labels import Labels
     from headrace.server.serve import bind
     from headrace.server.serve import serve as serve_http
 
     if embedder == model:
         raise HeadraceError(f"--embedder {model} is the served model, which embeds by itself; leave --embedder out.")
-    KeyRing.read(server.api_keys)  # refused here, before minutes of loading
+    Labels.read(server, KeyRing.read(server.api_keys))  # refused here, before minutes of loading
     plain = replace(options, adapter=())  # the adapters are the served model's
     with ExitStack() as stack:
         listener = stack.enter_context(bind(server))

@@ -151,6 +151,8 @@ def proxy(
     from headrace.spec.ledger import Ledger
 
     check_extra()
+    if server.labels is not None:
+        raise HeadraceError("--labels is for headrace serve: the veiled server shares pages as it likes; leave it out.")
     from headrace.privacy.veil.client import VeiledEngine
 
     held, budget = unlocked(key, identity, passphrase_file)

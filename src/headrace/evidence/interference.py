@@ -141,7 +141,9 @@ class Play:
             sampling=SAMPLING,
             seed=SEED,
         )
-        self._show(act, found.label, found.value.step, found.value.citations)
+        digests = self.view_of(found.label).digests
+        digest = digests[max(digests)].hexdigest()  # of the sequence that was opened last
+        self._show(act, found.label, found.value.step, found.value.citations, digest)
         if act.keep:
             prompt = self.engine.policy.lattice.combine(lambda g: f"Summary of {g.step.text}: ", found)
             with self.engine.open(act.principal, prompt, seed=SEED, sampling=SAMPLING) as sequence:

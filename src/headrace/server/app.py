@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def create_app(engine: Surface, config: ServerConfig | None = None, embedder: Surface | None = None) -> Starlette:
     """The OpenAI-compatible application over `engine`; `embedder` answers /v1/embeddings where given.
 
-    Raises HeadraceError for a key file that cannot be used and for two models of one name.
+    Raises HeadraceError for a key file or policy that cannot be used and for two models of one name.
     """
     service = Service(engine, config or ServerConfig(), embedder)
 
@@ -78,21 +78,22 @@ def _routes(service: Service) -> list[Route]:
 
 
 async def _models(context: Context) -> ASGIApp:
-    return json_reply(ModelList(_cards(context.service)))
+    return json_reply(ModelList(_cards(context)))
 
 
 async def _model(context: Context) -> ASGIApp:
     wanted = context.request.path_params["model"]
-    context.service.named(wanted, context.service.engine)
-    return json_reply(next(card for card in _cards(context.service) if card.id == wanted))
+    context.service.named(wanted, context.service.engine, context.principal)
+    return json_reply(next(card for card in _cards(context) if card.id == wanted))
 
 
-def _cards(service: Service) -> list[ModelCard]:
+def _cards(context: Context) -> list[ModelCard]:
+    service = context.service
     own = service.own_models()
     parents = {engine: name for name, engine in own.items()}
     return [
         ModelCard(name, service.created, engine.context, parent=msgspec.UNSET if name in own else parents[engine])
-        for name, engine in service.models().items()
+        for name, engine in service.models(context.principal).items()
     ]
 
 
@@ -107,6 +108,7 @@ async def _health(context: Context) -> ASGIApp:
 
 
 async def _metrics(context: Context) -> ASGIApp:
+    context.service.labels.check_metrics(context.principal)
     return Response(context.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 async def chat(context: Context) -> ASGIApp:
     """Renders the messages with the model's chat template and answers."""
     request = await context.decoded(ChatRequest)
-    model, engine = context.service.named(request.model, context.service.engine)
+    model, engine = context.service.named(request.model, context.service.engine, context.principal)
     check_tokenizer(engine, "messages")
     if request.compute is not None:
         from headrace.server import compute

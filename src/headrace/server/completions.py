@@ -20,7 +20,7 @@ DEFAULT_TOKENS = 16
 async def completions(context: Context) -> ASGIApp:
     """Continues each prompt `n` times."""
     request = await context.decoded(CompletionRequest)
-    model, engine = context.service.named(request.model, context.service.engine)
+    model, engine = context.service.named(request.model, context.service.engine, context.principal)
     prompts = text_prompts(engine, request.prompt, "prompt")
     if request.echo:
         check_tokenizer(engine, "echo")

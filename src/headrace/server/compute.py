@@ -72,7 +72,7 @@ class Search:
             self.model,
             self.engine.guarantees.profile,
             [self._choice(result)],
-            _usage(result),
+            self._usage(result),
             self._extras(result),
             self._computed(result),
         )
@@ -104,7 +104,7 @@ class Search:
         yield self._frame(self._chunk([{"index": 0, "delta": {}, "finish_reason": choice.finish_reason}]))
         options = self.request.stream_options
         if options is not None and options.include_usage:
-            yield self._frame(self._chunk([]) | {"usage": _usage(result)})
+            yield self._frame(self._chunk([]) | {"usage": self._usage(result)})
         yield b"data: [DONE]\n\n"
 
     def _choice(self, result: Result) -> ChatChoice:
@@ -120,7 +120,7 @@ class Search:
     def _computed(self, result: Result) -> Computed:
         from headrace.reason.view import Tree
 
-        told = result.as_json()
+        told = self._told(result.as_json())
         computed = Computed(**{name: told[name] for name in Computed.__struct_fields__ if name in told})
         wanted = self.request.compute.give if self.request.compute and self.request.compute.give else []
         if "candidates" in wanted:
@@ -131,10 +131,22 @@ class Search:
 
     def _event(self, event: Event) -> bytes | None:
         """A named event whose data is a chunk without choices, which a plain client passes over."""
-        told = {key: value for key, value in event.data.items() if key not in ("asked", "logprobs", "confidences")}
+        shown = {key: value for key, value in event.data.items() if key not in ("asked", "logprobs", "confidences")}
+        told = self._told(shown)
         name = _NAMES.get(event.kind, "compute.step")
         data = self._chunk([]) | {"compute": {"kind": event.kind, "node": event.node, **told}}
         return f"event: {name}\n".encode() + self._frame(data)
+
+    def _usage(self, result: Result) -> Usage:
+        given, new = result.usage["prompt"], result.usage["completion"]
+        cached = CachedTokens(result.usage["cached"]) if self.call.label is None else msgspec.UNSET
+        return Usage(given, new, given + new, cached)
+
+    def _told(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Facts of a run, without its hit counter where the request has a label."""
+        if self.call.label is None or "usage" not in facts:
+            return facts
+        return facts | {"usage": {name: count for name, count in facts["usage"].items() if name != "cached"}}
 
     def _chunk(self, choices: list[Any]) -> dict[str, Any]:
         return {
@@ -213,7 +225,7 @@ def _task_and_order(request: ChatRequest, call: Call, messages: list[dict[str, s
         scorer_named(compute.scorer) if compute.scorer else None,
         compute.seed if compute.seed is not None else request.seed,
         call.sampling,
-        principal={"principal": call.principal, "adapter": call.adapter, "adapter_scale": call.adapter_scale},
+        principal={name: getattr(call, name) for name in ("principal", "sharing", "adapter", "adapter_scale")},
     )
     order.plan(task)
     return task, order
@@ -226,8 +238,3 @@ def refusals() -> Iterator[None]:
         yield
     except InvalidRequest as error:
         raise refused(str(error), f"compute.{error.field}" if error.field else "compute") from None
-
-
-def _usage(result: Result) -> Usage:
-    given, new = result.usage["prompt"], result.usage["completion"]
-    return Usage(given, new, given + new, CachedTokens(result.usage["cached"]))

@@ -22,6 +22,7 @@ class ServerConfig:
     host: str = _option("127.0.0.1", "Address to listen on; 0.0.0.0 opens the server to the network.")
     port: int = _option(8000, "Port to listen on; 0 takes a free one.")
     api_keys: str | None = _option(None, "File of `key principal` lines; without it everyone is `local`.")
+    labels: str | None = _option(None, "Policy (TOML) by which each key's principal runs at a label; docs/labels.md.")
     model_name: str | None = _option(None, "Name under which the model is served (default: the model's own).")
     max_request_bytes: int = _option(8 * 2**20, "Largest request body in bytes; a larger one is refused with 413.")
     max_choices: int = _option(128, "Most choices of one request: its prompts times `n`.")

@@ -32,13 +32,22 @@ TOGETHER = 32
 async def embeddings(context: Context) -> ASGIApp:
     """Reads every input and answers in their order."""
     request = await context.decoded(EmbeddingRequest)
-    model, engine = context.service.named(request.model, context.service.embedder)
+    model, engine = context.service.named(request.model, context.service.embedder, context.principal)
     prompts = text_prompts(engine, request.input, "input")
     if len(prompts) > MOST_INPUTS:
         raise refused(f"`input` has {len(prompts)} entries, more than {MOST_INPUTS}; send fewer.", "input")
     context.log_user(request.user)
-    adapter, scale = context.service.adapter_of(engine, request)
-    call = Call(prompts, Sampling(), Stop(), principal=context.principal, adapter=adapter, adapter_scale=scale)
+    adapter, scale = context.service.adapter_of(engine, request, context.principal)
+    call = Call(
+        prompts,
+        Sampling(),
+        Stop(),
+        principal=context.principal,
+        sharing=context.sharing,
+        label=context.label,
+        adapter=adapter,
+        adapter_scale=scale,
+    )
     vectors, tokens = await _read_all(engine, call)
     promised = engine.guarantees
     extras = Extras(
@@ -48,6 +57,7 @@ async def embeddings(context: Context) -> ASGIApp:
         pooling=POOLING,
         adapter=adapter or msgspec.UNSET,
         adapter_scale=scale if adapter else msgspec.UNSET,
+        label=call.label or msgspec.UNSET,
         ignored=ignored(request) or msgspec.UNSET,
     )
     body = await asyncio.to_thread(_encode, vectors, tokens, request.encoding_format, model, extras)

@@ -19,7 +19,13 @@ from headrace.spec.errors import (
 )
 
 INVALID = "invalid_request_error"
-_KINDS = {401: "authentication_error", 408: "timeout_error", 429: "rate_limit_error", 504: "timeout_error"}
+_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
 _CODES = {
     404: "not_found",
     405: "method_not_allowed",

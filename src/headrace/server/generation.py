@@ -21,7 +21,10 @@ Prompt: TypeAlias = str | Sequence[int] | Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a request asks of the engine, whatever its route. Choice i * n + k is the k-th of prompt i."""
+    """What a request asks of the engine, whatever its route. Choice i * n + k is the k-th of prompt i.
+
+    `label`: what its answer is labelled; with one, its hit counters are not told.
+    """
 
     prompts: Sequence[Prompt]
     sampling: Sampling
@@ -29,6 +32,8 @@ class Call:
     n: int = 1
     seed: int | None = None
     principal: str = "local"
+    sharing: str | None = None
+    label: str | None = None
     adapter: str | None = None
     adapter_scale: float = 1.0
     prompt_logprobs: int | None = None
@@ -204,7 +209,7 @@ class Generation:
 
 async def open_sequence(engine: Surface, prompt: Prompt, call: Call, seed: int | None) -> SequenceHandle:
     """engine.open, but a cancellation while it works drops the handle as soon as it exists."""
-    how = {"adapter": call.adapter, "adapter_scale": call.adapter_scale}
+    how = {"sharing": call.sharing, "adapter": call.adapter, "adapter_scale": call.adapter_scale}
     opened = engine.open(prompt, principal=call.principal, seed=seed, sampling=call.sampling, **how)
     opening = asyncio.ensure_future(opened)
     try:

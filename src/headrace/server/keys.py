@@ -17,6 +17,10 @@ class KeyRing:
     def __init__(self, principals: dict[str, str] | None = None) -> None:
         self._entries = [(_digest(key), principal) for key, principal in (principals or {}).items()]
 
+    @property
+    def principals(self) -> frozenset[str]:
+        return frozenset(principal for _, principal in self._entries)
+
     @classmethod
     def read(cls, path: str | Path | None) -> KeyRing:
         """Reads `key principal` lines; blank lines and lines that start with # are skipped.

@@ -12,12 +12,12 @@ class CachedTokens(Struct):
 
 
 class Usage(Struct):
-    """Tokens of one request; a prompt counts once whatever `n` is."""
+    """Tokens of one request; a prompt counts once whatever `n` is. Without details where requests have labels."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: CachedTokens
+    prompt_tokens_details: CachedTokens | UnsetType = UNSET
 
 
 class EffectiveSampling(Struct):
@@ -43,6 +43,7 @@ class Extras(Struct, omit_defaults=True):
     cached_tokens: int | UnsetType = UNSET
     adapter: str | UnsetType = UNSET
     adapter_scale: float | UnsetType = UNSET
+    label: str | UnsetType = UNSET
     pooling: str | UnsetType = UNSET
     ignored: list[str] | UnsetType = UNSET
 
@@ -128,7 +129,7 @@ class TextChoice(ChoiceExtras, kw_only=True):
 class Computed(Struct, kw_only=True):
     """What a strategy found: `answer` null is unparsed; `interval` is the 95 % Wilson interval of `confidence`.
 
-    `usage` counts forks, scorer tokens, peak pages and seconds as well.
+    `usage` counts forks, scorer tokens, peak pages and seconds as well, and what was cached where nothing has a label.
     """
 
     answer: str | None

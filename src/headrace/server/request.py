@@ -36,7 +36,7 @@ def call_of(
         raise refused(f"{len(prompts)} prompts times n = {n} is more than {limit} choices; ask for fewer.", "n")
     if request.stream_options is not None and not request.stream:
         raise refused("`stream_options` needs `stream: true`; leave it out or stream.", "stream_options")
-    adapter, scale = context.service.adapter_of(engine, request)
+    adapter, scale = context.service.adapter_of(engine, request, context.principal)
     context.log_user(request.user)
     return Call(
         prompts=prompts,
@@ -45,6 +45,8 @@ def call_of(
         n=n,
         seed=request.seed,
         principal=context.principal,
+        sharing=context.sharing,
+        label=context.label,
         adapter=adapter,
         adapter_scale=scale,
         prompt_logprobs=prompt_logprobs,
@@ -63,6 +65,7 @@ def extras_of(engine: Surface, request: GenerationRequest, call: Call, seed: int
         seed=seed,
         adapter=call.adapter or UNSET,
         adapter_scale=call.adapter_scale if call.adapter else UNSET,
+        label=call.label or UNSET,
         ignored=ignored(request),
     )
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headrace.server.config import ServerConfig
 from headrace.server.errors import ApiError, ClientGone, draining, error_response, refused, to_api_error
 from headrace.server.keys import KeyRing
+from headrace.server.labels import Labels
 from headrace.server.lifecycle import Job, Lifecycle
 from headrace.server.logprobs import TokenNames
 from headrace.server.metrics import Metrics
@@ -35,7 +36,7 @@ _Request = TypeVar("_Request", bound=msgspec.Struct)
 class Service:
     """One served model, and perhaps a second one for embeddings.
 
-    Raises HeadraceError for a key file that cannot be used and for two models of one name.
+    Raises HeadraceError for a key file or policy that cannot be used and for two models of one name.
     """
 
     def __init__(self, engine: Surface, config: ServerConfig, embedder: Surface | None = None) -> None:
@@ -43,6 +44,9 @@ class Service:
         self.embedder = embedder or engine
         self.config = config
         self.keys = KeyRing.read(config.api_keys)
+        self.labels = Labels.read(config, self.keys)
+        for served in (engine, self.embedder):
+            self.labels.check(served.adapters)
         self.life = Lifecycle(config.request_seconds)
         self.metrics = Metrics(engine)
         self.created = int(time.time())
@@ -58,11 +62,12 @@ class Service:
             self._names[engine] = TokenNames(engine.tokenizer)
         return self._names[engine]
 
-    def models(self) -> dict[str, Surface]:
+    def models(self, principal: str) -> dict[str, Surface]:
         """Served name -> engine; behind the models their adapters, which can be asked for like models."""
         served = self.own_models()
         for engine in list(served.values()):
-            served |= {name: engine for name in engine.adapters if name not in served}
+            seen = self.labels.adapters(principal, engine.adapters)
+            served |= {name: engine for name in seen if name not in served}
         return served
 
     def own_models(self) -> dict[str, Surface]:
@@ -71,23 +76,29 @@ class Service:
             served[self.embedder.model_name] = self.embedder
         return served
 
-    def adapter_of(self, engine: Surface, request: GenerationRequest | EmbeddingRequest) -> tuple[str | None, float]:
-        """The adapter that a request means by `adapter` or by `model`, and its strength; raises ApiError 400."""
+    def adapter_of(
+        self, engine: Surface, request: GenerationRequest | EmbeddingRequest, principal: str
+    ) -> tuple[str | None, float]:
+        """The adapter that a request means by `adapter` or by `model`, and its strength; raises ApiError 400.
+
+        One that its label hides and one that is not there are refused in the same words.
+        """
         model, adapter, scale = request.model, request.adapter, request.adapter_scale
-        named = model if model in engine.adapters and model not in self.own_models() else None
+        seen = self.labels.adapters(principal, engine.adapters)
+        named = model if model in seen and model not in self.own_models() else None
         if named is not None and adapter not in (None, named):
             raise refused(f"`model` is the adapter {named} and `adapter` is {adapter}; send one of them.", "adapter")
         adapter = named if adapter is None else adapter
-        if adapter is not None and adapter not in engine.adapters:
-            loaded = f"use one of {', '.join(engine.adapters)}" if engine.adapters else "none is, so leave it out"
+        if adapter is not None and adapter not in seen:
+            loaded = f"use one of {', '.join(seen)}" if seen else "none is, so leave it out"
             raise refused(f"The adapter `{adapter}` is not loaded; {loaded}.", "adapter")
         if adapter is None and scale is not None:
             raise refused("`adapter_scale` is for an adapter; send `adapter` as well.", "adapter_scale")
         return adapter, 1.0 if scale is None else scale
 
-    def named(self, model: str | None, default: Surface) -> tuple[str, Surface]:
+    def named(self, model: str | None, default: Surface, principal: str) -> tuple[str, Surface]:
         """The served name and engine that a request means; raises ApiError 404."""
-        served = self.models()
+        served = self.models(principal)
         if model is None:
             return next(name for name, engine in served.items() if engine is default), default
         if model not in served:
@@ -105,6 +116,15 @@ class Context:
     request: Request
     principal: str
     body: bytes = b""
+
+    @property
+    def label(self) -> str | None:
+        """What its answer is labelled, where there are labels."""
+        return self.service.labels.label(self.principal)
+
+    @property
+    def sharing(self) -> str | None:
+        return self.service.labels.sharing(self.principal)
 
     def log_user(self, user: str | None) -> None:
         if user is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -151,14 +152,16 @@ async def _whole(run: Run) -> Response:
 
 
 def _encode_whole(run: Run, choices: Sequence[Choice]) -> bytes:
-    run.extras.cached_tokens = run.generation.cached_tokens
+    if run.generation.call.label is None:
+        run.extras.cached_tokens = run.generation.cached_tokens
     whole = [run.form.whole(choice) for choice in choices]
     return msgspec.json.encode(run.form.reply(run.envelope, whole, usage(run.generation), run.extras))
 
 
 def usage(generation: Generation) -> Usage:
     prompt, new = generation.prompt_tokens, generation.completion_tokens
-    return Usage(prompt, new, prompt + new, CachedTokens(generation.cached_tokens))
+    told = generation.call.label is None
+    return Usage(prompt, new, prompt + new, CachedTokens(generation.cached_tokens) if told else UNSET)
 
 
 def _record(run: Run) -> None:

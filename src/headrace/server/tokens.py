@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def tokenize(context: Context) -> ASGIApp:
     """Ids of a text, or of chat messages after the chat template."""
     request = await context.decoded(TokenizeRequest)
-    _, engine = context.service.named(request.model, context.service.engine)
+    _, engine = context.service.named(request.model, context.service.engine, context.principal)
     check_tokenizer(engine, "model")
     if (request.prompt is None) == (request.messages is None):
         raise refused("Exactly one of `prompt` and `messages` is needed; send one.", "prompt")
@@ -34,7 +34,7 @@ async def tokenize(context: Context) -> ASGIApp:
 async def detokenize(context: Context) -> ASGIApp:
     """The text that token ids spell."""
     request = await context.decoded(DetokenizeRequest)
-    _, engine = context.service.named(request.model, context.service.engine)
+    _, engine = context.service.named(request.model, context.service.engine, context.principal)
     check_tokenizer(engine, "model")
     check_ids(engine, request.tokens, "tokens")
     assert engine.tokenizer is not None

@@ -67,7 +67,7 @@ class LabelledEngine:
 
     def domain(self, label: FlowLabel) -> str:
         """Who may share cached pages: everything of this label."""
-        return f"label {self.policy.lattice.text(label)}"
+        return self.policy.domain(label)
 
     def label_of(
         self, principal: str, prompt: Labelled[Any], label: FlowLabel | None = None, adapter: str | None = None

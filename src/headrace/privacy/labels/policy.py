@@ -29,6 +29,10 @@ class Policy:
             raise FlowRefused(f"{principal} has no clearance; give one in the policy.")
         return self.clearances[principal]
 
+    def domain(self, label: FlowLabel) -> str:
+        """Who may share cached pages: everything of this label."""
+        return f"label {self.lattice.text(label)}"
+
     def may_read(self, principal: str, label: FlowLabel) -> bool:
         return self.lattice.leq(label, self.clearance(principal))
 
