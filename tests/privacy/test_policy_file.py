@@ -62,7 +62,7 @@ def test_integrity_may_be_left_out(tmp_path: Path) -> None:
         (SMALL.replace('= ["hr"]}', '= "hr"}'), "'hr' in the label of ann"),
         (
             WHOLE.replace('["public", []], integrity = "rumour"', '["public", []]'),
-            "eve needs confidentiality and integr",
+            "eve needs confidentiality and",
         ),
         (WHOLE.replace('["public", []]', '["public"]'), r"\['public'\] in the label of eve"),
         (WHOLE.replace('"rumour"}', '"gossip"}'), "'gossip' in the label of eve"),
