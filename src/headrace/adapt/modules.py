@@ -110,17 +110,17 @@ class _Reader:
     def read(self, trace: fx.Graph) -> Graph:
         x = out = ""
         for node in trace.nodes:
-            if node.op == "placeholder":
-                if x:
-                    self.refuse(node, "is a second input")
-                x = node.name
-                self.values[node] = Value(x, "image")
+            if node.op.startswith("call_"):
+                self.visit(node)
             elif node.op == "get_attr":
                 self.parameters[node] = node.target
             elif node.op == "output":
                 out = self.value(node, node.args[0]).buffer
+            elif x:
+                self.refuse(node, "is a second input")
             else:
-                self.visit(node)
+                x = node.name
+                self.values[node] = Value(x, "image")
         self.check_changes()
         return Graph(tuple(self.operations), x, out, self.image)
 
