@@ -70,6 +70,7 @@ def test_arrays_go_back_where_they_came_from() -> None:
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, affine=False)), "1 has no gain"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.LayerNorm((4, 4))), "1 works on more than the channels"),
         (nn.Sequential(nn.Linear(6, 2)), "0 reads input_1 as tokens or row, but it is image"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3)), "output reads _0 as row, but it is image"),
         (Over(True), "act writes over what others read"),
         (Branching(), "The forward of Branching cannot be followed"),
         (Mixed(add_zero_attn=True), "attention is no plain self-attention"),

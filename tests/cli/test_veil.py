@@ -77,6 +77,11 @@ def test_half_precision_is_refused(twin: Path, tmp_path: Path, identity: tuple[s
     veil(*words, "--condition", "1")
 
 
+def test_the_proxy_has_no_labels(tmp_path: Path) -> None:
+    refusal = veil("proxy", "none", "--key", tmp_path / "none.key", "--labels", "policy.toml", code=2)
+    assert "--labels is for headrace serve" in " ".join(refusal.output.split())
+
+
 def test_a_server_without_the_key_answers_through_the_proxy(
     twin: Path, tmp_path: Path, identity: tuple[str, str]
 ) -> None:

@@ -115,7 +115,7 @@ class _Reader:
             elif node.op == "get_attr":
                 self.parameters[node] = node.target
             elif node.op == "output":
-                out = self.value(node, node.args[0]).buffer
+                out = self.value(node, node.args[0], "row").buffer
             elif x:
                 self.refuse(node, "is a second input")
             else:

@@ -143,6 +143,7 @@ class Play:
         )
         digests = self.view_of(found.label).digests
         digest = digests[max(digests)].hexdigest()  # of the sequence that was opened last
+        self._check_label(found.label, act.label, *self._adapter_labels(act))
         self._show(act, found.label, found.value.step, found.value.citations, digest)
         if act.keep:
             prompt = self.engine.policy.lattice.combine(lambda g: f"Summary of {g.step.text}: ", found)
@@ -167,18 +168,22 @@ class Play:
         with kid:
             extension = kid.extend(STOP)
             step = await extension.value
+            self._check_label(extension.label, sequence.label)
             self._show(act, extension.label, step)
             self.library.add("summary", Labelled(f"summary {act.text[:40]} {step.text}", extension.label))
 
     async def _extend(self, act: Act, sequence: LabelledSequence) -> None:
         extension = sequence.extend(STOP)
         step = await extension.value
-        lattice = self.engine.policy.lattice
         parts = [act.label, *([act.more.label] if act.more else []), *self._adapter_labels(act)]
-        self.results += 1
-        self.wrong_labels += extension.label != lattice.join_all(parts)
+        self._check_label(extension.label, *parts)
         digest = self.view_of(sequence.label).digests.get(sequence.id)
         self._show(act, extension.label, step, digest=digest.hexdigest() if digest else "")
+
+    def _check_label(self, label: FlowLabel, *parts: FlowLabel) -> None:
+        """An output has the join of all that went in."""
+        self.results += 1
+        self.wrong_labels += label != self.engine.policy.lattice.join_all(parts)
 
     def _show(
         self, act: Act, label: FlowLabel, step: Step, citations: tuple[Citation, ...] = (), digest: str = ""

@@ -152,7 +152,7 @@ def inputs(operation: Operation) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """`x`: the buffer of the image, of shape `image` (channels, height, width); `out`: that of the answer."""
+    """`x`: buffer of the image; `image`: its channels, height, width; `out`: buffer of the answer, [classes]."""
 
     operations: tuple[Operation, ...]
     x: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from headrace.privacy.veil.module_veil import ImageClient, ModuleVeil, arrays_di
 from headrace.privacy.veil.modules import CLASSES, PATCHES, PIXELS, ModulePlan
 
 TOLERANCE = 1e-5
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "veil.md"
 
 
 @dataclass
@@ -196,4 +199,14 @@ def test_a_norm_without_a_gain_for_its_bias_and_a_shared_tensor_are_refused() ->
 def test_a_smaller_group_that_was_asked_for_holds() -> None:
     module, images = shaken(Vit((1, 4, 4), 2, 8, 2, 1, 3), 4), images_of((1, 4, 4), 4)
     found = veiled(module, (1, 4, 4), **{"patches": "permutation", PIXELS: "orthogonal", PATCHES: "identity"})
-    assert difference(found.answer(images), run(module, images)) < TOLERANCE
+    assert difference(found.answer(images), run(module, images)) < TOLERANCE and found.client.hidden
+    found = veiled(module, (1, 4, 4), **{PIXELS: "identity", PATCHES: "identity"})
+    assert np.array_equal(found.client.images(images), images) and not found.client.hidden
+
+
+def test_the_page_shows_what_works() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    module, images = shaken(Vit((3, 32, 32), 8, 12, 2, 1, 4), 2), images_of((3, 32, 32), 2)
+    wanted, told = run(module, images), {"module": module, "images": images, "torch": torch}
+    exec(compile(code, str(PAGE), "exec"), told)
+    assert difference(told["logits"], wanted) < TOLERANCE and difference(run(module, images), wanted) > 0.1

@@ -144,7 +144,8 @@ class ImageClient:
     @property
     def hidden(self) -> bool:
         """Whether images are encoded at all; else the server sees them."""
-        return self.plan.patch is not None
+        axes = self.plan.axes
+        return any(axes[name].group != "identity" for name in (PIXELS, PATCHES) if name in axes)
 
     def images(self, images: np.ndarray) -> np.ndarray:
         """float [n, channels, height, width] -> float32 of the same shape. Raises SymmetryError for another shape."""
