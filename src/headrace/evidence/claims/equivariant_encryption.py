@@ -12,8 +12,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from headrace.evidence.held import holds
-from headrace.evidence.stage import FULL_MODEL, TINY, Stage
+from headrace.evidence.stage import FULL_MODEL, RandomWeights, Stage, tiny_spec
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, every_mutant, judged, left_open
 from headrace.reason.intervals import ratio_interval
@@ -99,22 +101,22 @@ def rewritten(pair: Pair) -> Clause:
     gains = [weights[op.gain].numpy() for op in program.operations if isinstance(op, Normalize)]
     folded = all((gain == 1).all() for gain in gains)
     frames = Veil(loaded.spec, pair.key.master).frames
-    names = ["tokens", *(f"layers.{layer}.{part}" for layer in layers for part in ("a", "mlp.m"))]
-    still = [name for name in names if (order := frames[name].order).tolist() == sorted(order.tolist())]
+    orders = [[frames[f"layers.{layer}.{part}"].order for layer in layers] for part in ("a", "mlp.m")]
+    moved = [sum((order[1:] < order[:-1]).any() for order in found) for found in [[frames["tokens"].order], *orders]]
     try:
         plan_veil(loaded.spec, {"qk": "general"})
         refused = False
     except SymmetryError:
         refused = True
     wanted = {"stream": "orthogonal", "tokens": "permutation", "qk": "planes"}
-    holds_ = wanted.items() <= groups.items() and folded and not still and refused
+    rewrote = wanted.items() <= groups.items() and folded and moved[0] == 1 and moved[1] > 0 and moved[2] == len(layers)
     shown = ", ".join(f"{name} {group}" for name, group in groups.items())
     figure = (
-        f"{loaded.spec.name or TINY} of {loaded.spec.family}: {shown}; {len(gains)} norm gains "
-        f"{'all' if folded else 'not all'} 1; {len(still)} of {len(names)} orders of ids, heads and units left as they "
-        f"were; keys that RoPE does not commute with {'refused' if refused else 'granted'}"
+        f"{pair.key.name}: {shown}; {len(gains)} norm gains {'all' if folded else 'not all'} 1; ids moved, heads in "
+        f"{moved[1]} and units in {moved[2]} of {len(layers)} layers; keys that do not commute with RoPE "
+        f"{'refused' if refused else 'granted'}"
     )
-    return judged(REWRITTEN, holds_, figure)
+    return judged(REWRITTEN, bool(rewrote) and refused, figure)
 
 
 def answers(pair: Pair, cache: Path, sizes: Sizes) -> tuple[list[Answered], list[Answered], str]:
@@ -140,16 +142,12 @@ def answers(pair: Pair, cache: Path, sizes: Sizes) -> tuple[list[Answered], list
 
 def _held(pair: Pair, process: int) -> str:
     """What is found of the key in a server's memory, and, so that the search can be trusted, in this process'."""
-    import numpy as np
-
     secret, order = pair.key.master.secret, np.array(pair.tokens.plain(range(pair.key.vocab)))
     secrets = [secret, secret.hex().encode(), order.tobytes()[:SEEN], order.astype(np.int32).tobytes()[:SEEN]]
     there, here = holds(process, secrets), holds(os.getpid(), secrets)
     if there is None or not here:
         return "its memory could not be looked into"
-    return (
-        "its memory holds the key" if there else "neither key nor token map in its memory, as they are in the client's"
-    )
+    return "its memory holds the key" if there else "key and token map are in the client's memory, not in its own"
 
 
 def held_against(pair: Pair, plain: Sequence[Answered], found: Sequence[Answered], **options: Any) -> list[Compared]:
@@ -196,9 +194,8 @@ def measure(pair: Pair, folder: Path, sizes: Sizes) -> tuple[Clause, tuple[float
         f"{middle:.3f}x [{interval[0]:.3f}, {interval[1]:.3f}] of the plain model's decoding, median of {sizes.rounds} "
         f"alternations in bf16; a head of its own alone: {untied:.3f}x [{between[0]:.3f}, {between[1]:.3f}]"
     )
-    holds_ = middle >= LEAST_RATIO and interval[1] >= LEAST_RATIO
     numbers: Numbers = {f"{name}_ratios": values for name, values in ratios.items()}
-    return judged(THROUGHPUT, holds_, figure), interval, numbers | {"ratio": middle}
+    return judged(THROUGHPUT, min(middle, interval[0]) >= LEAST_RATIO, figure), interval, numbers | {"ratio": middle}
 
 
 @contextmanager
@@ -231,10 +228,10 @@ def check_attack(pair: Pair, public: Path | None = None) -> tuple[Clause, Number
 
     found = {name: attack(public or pair.source, pair.veiled, pair.tokens, name == "norms") for name in WAYS}
     told = "; ".join(f"from {WAYS[name]} {recovery.types}, {recovery.cost}" for name, recovery in found.items())
-    holds_ = all(recovery.types.low >= LEAST_RECOVERY for recovery in found.values() if recovery.scored > FEW)
-    holds_ = holds_ and found["norms"].types.value >= LEAST_RECOVERY
+    shares = [recovery.types for name, recovery in found.items() if name == "norms" or recovery.scored > FEW]
+    works = all(share.value >= LEAST_RECOVERY for share in shares)
     figure = f"of the token map, with public weights: {told}"
-    return judged(ATTACK, holds_, figure), {f"recovered {name}": got.types.value for name, got in found.items()}
+    return judged(ATTACK, works, figure), {f"recovered {name}": got.types.value for name, got in found.items()}
 
 
 WAYS = {"norms": "row norms and products, then the Gram matrix", "moments": "the tables' moments, then the Gram matrix"}
@@ -244,7 +241,6 @@ FEW = 4096
 
 def mutants(pair: Pair, sizes: Sizes) -> Clause:
     """A client of the next epoch, a gain that was not folded whole, and an attacker with another model's weights."""
-    from headrace.evidence.stage import RandomWeights, tiny_spec
     from headrace.evidence.veil_checks import ask, ask_by_ids
     from headrace.evidence.veiled import stage_of, told_prompts, write_folder
     from headrace.model.tensor import Tensor
@@ -256,8 +252,8 @@ def mutants(pair: Pair, sizes: Sizes) -> Clause:
         plain = ask(engine, prompts, sizes.new)
     with stage_of(pair.veiled) as stage, stage.engine() as engine:
         late = ask_by_ids(engine, other, plain, sizes.new)
-    gain = {"norm.weight": Tensor.of("norm.weight", [1.01] * tiny_spec().hidden)}
     foreign, spec = pair.veiled.parent / "foreign", tiny_spec()
+    gain = {"norm.weight": Tensor.of("norm.weight", np.full(spec.hidden, 1.01))}
     weights = RandomWeights(spec, seed=1).lease(compile_program(spec).operations)
     write_folder(spec, weights, written_settings(spec), foreign, "f32", {})
     clauses = [
