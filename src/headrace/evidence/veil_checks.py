@@ -68,13 +68,17 @@ def ask_by_ids(engine: Surface, tokens: TokenMap, asked: Sequence[Answered], new
     return [Answered(each.prompt, tokens.plain(got.ids), "") for each, got in zip(asked, found, strict=True)]
 
 
+def logits_of(executor: Executor, ids: Sequence[int], start: int = 0) -> np.ndarray:
+    """What is predicted after each token from `start` on, float32 [tokens, vocab]; valid until the next call."""
+    table = tuple(range(-(-len(ids) // PAGE_TOKENS)))
+    row = Row(0, "prefill", 0, tuple(ids), (table,) * len(executor.spec.state_groups()), logits_from=start)
+    return executor.submit(Batch(1, (row,))).result().logits
+
+
 def next_logits(executor: Executor, answered: Answered) -> np.ndarray:
     """Of each token of the answer before it was drawn, float32 [tokens, vocab]; a copy."""
-    ids = (*answered.prompt, *answered.ids[:-1])
-    table = tuple(range(-(-len(ids) // PAGE_TOKENS)))
-    pages = (table,) * len(executor.spec.state_groups())
-    row = Row(0, "prefill", 0, ids, pages, logits_from=len(answered.prompt) - 1)
-    return executor.submit(Batch(1, (row,))).result().logits.copy()
+    ids = [*answered.prompt, *answered.ids[:-1]]
+    return logits_of(executor, ids, len(answered.prompt) - 1).copy()
 
 
 def margins(logits: np.ndarray) -> np.ndarray:
@@ -112,18 +116,26 @@ def decode_rates(
     names = list(engines)
     rates: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
-        _decode_rate(*engines[name], tokens)
+        pace(*engines[name], tokens)
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            rates[name].append(_decode_rate(*engines[name], tokens))
+            rates[name].append(pace(*engines[name], tokens).decode)
     return rates
 
 
-def _decode_rate(engine: Surface, prompt: Sequence[int], tokens: int) -> float:
+class Pace(NamedTuple):
+    """Tokens a second: of the prompt until the first token came, and of the others after it."""
+
+    prefill: float
+    decode: float
+
+
+def pace(engine: Surface, prompt: Sequence[int], tokens: int) -> Pace:
     with engine.open_now(list(prompt)) as handle:
         step = handle.extend(Stop(tokens=tokens, ignore_eos=True), GREEDY).result()
-    return (len(step.token_ids) - 1) / (step.seconds - step.first_token_seconds)
+    rest = step.seconds - step.first_token_seconds
+    return Pace(len(prompt) / step.first_token_seconds, (len(step.token_ids) - 1) / rest)
 
 
 def attack(public: Path, deployed: Path, tokens: TokenMap, by_norms: bool = True) -> Recovery:

@@ -55,10 +55,8 @@ class Pair:
 
     @classmethod
     def made(cls, source: Path, folder: Path, kind: Kind = "f32", secret: bytes | None = None) -> Pair:
-        """Writes both folders; with 32 bytes of `secret` they are the same ones each time. Raises as `export` does."""
-        key = new_key(source, BUDGET)
-        if secret is not None:
-            key = replace(key, master=replace(key.master, secret=secret))
+        """Writes both folders. Raises what `export` does."""
+        key = key_of(source, secret)
         plain, veiled = folder / f"plain-{kind}", folder / f"veiled-{kind}"
         write_plain(source, plain, kind)
         export(source, key, veiled, Export(kind))
@@ -66,6 +64,12 @@ class Pair:
 
     def tokenizer(self) -> Tokenizer | None:
         return load_model(self.source, Ledger()).tokenizer
+
+
+def key_of(source: Path, secret: bytes | None = None) -> ClientKey:
+    """A fresh key; with 32 bytes of `secret` the same one each time."""
+    key = new_key(source, BUDGET)
+    return key if secret is None else replace(key, master=replace(key.master, secret=secret))
 
 
 # -- folders ---------------------------------------------------------------------------------------
@@ -134,14 +138,21 @@ def write_tiny(folder: Path) -> Path:
 
 
 def stage_of(
-    folder: Path, tokenizer: Tokenizer | None = None, changed: Mapping[str, Tensor] | None = None, **options: Any
+    folder: Path,
+    tokenizer: Tokenizer | None = None,
+    changed: Mapping[str, Tensor] | None = None,
+    logits: int = LOGITS,
+    **options: Any,
 ) -> Stage:
-    """A folder's executor, with state in fp32, its weights packed anew; `changed` weights take others' places."""
+    """A folder's executor, with state in fp32, its weights packed anew; `changed` weights take others' places.
+
+    `logits`: most rows of a step that may ask for theirs.
+    """
     ledger, how = Ledger(), EngineOptions(**{"state_type": "fp32", **options})
     loaded = load_model(folder, ledger, MOST_TOKENS)
     held = loaded.weights.lease(compile_program(loaded.spec).operations)
     weights = ResidentStore({**held, **(changed or {})})
-    limits = Limits((pages_for(ROOM),) * len(loaded.spec.state_groups()), MOST_TOKENS, LOGITS)
+    limits = Limits((pages_for(ROOM),) * len(loaded.spec.state_groups()), MOST_TOKENS, logits)
     return Stage(make_executor(loaded.spec, weights, limits, ledger, how), tokenizer, loaded.name)
 
 
