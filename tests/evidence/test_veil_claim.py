@@ -60,11 +60,15 @@ def test_an_answer_may_differ_only_where_rounding_may_choose() -> None:
 
 def test_rates_are_measured_in_alternation_and_not_judged(pair: Pair) -> None:
     tokenizer = pair.tokenizer()
-    with stage_of(pair.plain, tokenizer) as one, stage_of(pair.veiled) as other:
-        with one.engine() as plain, other.engine() as veiled:
-            prompt = plain.encode(told_prompts(tokenizer, 1)[0])
-            engines = {"plain": (plain, prompt), "veiled": (veiled, pair.tokens.veiled(prompt))}
-            rates = decode_rates(engines, rounds=3, tokens=4)
+    with (
+        stage_of(pair.plain, tokenizer) as one,
+        stage_of(pair.veiled) as other,
+        one.engine() as plain,
+        other.engine() as veiled,
+    ):
+        prompt = plain.encode(told_prompts(tokenizer, 1)[0])
+        engines = {"plain": (plain, prompt), "veiled": (veiled, pair.tokens.veiled(prompt))}
+        rates = decode_rates(engines, rounds=3, tokens=4)
     assert set(rates) == {"plain", "veiled"} and all(len(found) == 3 and min(found) > 0 for found in rates.values())
 
 
