@@ -147,7 +147,7 @@ class TokenBudget:
     def __init__(self, path: Path, key: ClientKey) -> None:
         self._path, self._key_id, self.budget = path, key.master.key_id(), key.budget
         self._gate = threading.Lock()
-        self._kept = self._ahead = 0
+        self._kept = self._ahead = self._renewed_at = 0
         self._kept = self._read() or 0
 
     @property
@@ -183,7 +183,7 @@ class TokenBudget:
         """Counts tokens of an answer; whether one more may follow. Raises KeyFileError as `charge` does."""
         with self._gate:
             self._ahead -= tokens
-            if self._ahead <= 0:
+            if self._ahead <= self._renewed_at:  # half a block before its end: a server is ahead of what has arrived
                 with self._alone():
                     self._take_in()
                     self._keep(self.tokens)
@@ -223,7 +223,7 @@ class TokenBudget:
         """Writes down what passed and, with `aside`, a block ahead: smaller ones towards the end, for others' sake."""
         left = max(0, self.budget - passed)
         self._ahead = min(BLOCK, max(left // 16, 1), left) if aside else 0
-        self._kept = passed + self._ahead
+        self._kept, self._renewed_at = passed + self._ahead, self._ahead // 2
         _write_private(self._path, json.dumps({"key_id": self._key_id, "tokens": self._kept}).encode())
 
 
