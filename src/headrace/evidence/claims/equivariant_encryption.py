@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 ROW = system(1)
 REWRITTEN, ANSWERS, CLOSE, THROUGHPUT, ATTACK = ROW.clauses
 MOST_APART, LEAST_RATIO, LEAST_RECOVERY = 1e-3, 0.95, 0.99
+SECRET = sha256(b"the tiny pair").digest()
+"""Of a key that moves every head and is no run of bytes that any process holds."""
 SEEN = 64
 """Bytes of the key or of the token map that are looked for in the server's memory."""
 Numbers = dict[str, float | int | str | list[float]]
@@ -57,7 +60,7 @@ def run(size: Size) -> Evidence:
     sizes = SIZES[size]
     with TemporaryDirectory(prefix="headrace-veil-") as name:
         folder = Path(name)
-        tiny = Pair.made(write_tiny(folder / "tiny"), folder / "tiny-pair", secret=bytes(range(32)))
+        tiny = Pair.made(write_tiny(folder / "tiny"), folder / "tiny-pair", secret=SECRET)
         pair = tiny if size == "quick" else Pair.made(_published(), folder / "pair")
         clauses, numbers = check_exact(pair, folder / "cache", sizes)
         throughput, interval, ratios = measure(pair, folder, sizes)
