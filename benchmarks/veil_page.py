@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from veil_exactness_page import section as exactness
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "veil_attacks.json"
 PAGE = ROOT / "docs" / "privacy.md"
@@ -178,11 +180,20 @@ def page(found: dict[str, Any]) -> str:
     return HEADER.format(model=found["model"], vocab=vocab) + threats(results) + body
 
 
+SECTIONS: tuple[Callable[[], str], ...] = (exactness,)
+"""What stands behind the page, each from a result file of its own."""
+
+
+def whole() -> str:
+    """docs/privacy.md as it should be now."""
+    return page(json.loads(RESULTS.read_text(encoding="utf-8"))) + "".join(section() for section in SECTIONS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    arguments.output.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    arguments.output.write_text(whole(), encoding="utf-8")
 
 
 if __name__ == "__main__":

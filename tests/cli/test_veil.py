@@ -98,6 +98,9 @@ def test_a_server_without_the_key_answers_through_the_proxy(
             reply = httpx.post(f"{url}/chat/completions", json=body, timeout=60).json()
             texts.append(reply["choices"][0]["message"]["content"])
             assert "obfuscation" in reply["headrace"]["profile"]
+        veil("rotate", key, "--identity", identity[1], "--recipient", identity[0])
+        again = ("proxy", twin, "--key", key, "--identity", identity[1], "--url", veiled, "--port", "0")
+        assert "in epoch 0 of this key, which is in epoch 1" in " ".join(veil(*again, code=1).output.split())
         direct = httpx.post(f"{veiled}/chat/completions", json=body, timeout=60)
         assert direct.status_code == 400 and direct.json()["error"]["code"] == "no_tokenizer"
     with running_server([*command, "serve", str(twin), *small]) as plain:

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from headrace.engine.engine import Engine
+from headrace.privacy.veil.notice import Notice
 from headrace.server.app import create_app
 from headrace.server.config import ServerConfig
 
@@ -76,10 +77,16 @@ def write_adapter_of(model: Path, folder: Path, seed: int = 1) -> Path:
 
 
 @contextmanager
-def serving(engine: Engine, config: ServerConfig | None = None, embedder: Engine | None = None) -> Iterator[str]:
+def serving(
+    engine: Engine,
+    config: ServerConfig | None = None,
+    embedder: Engine | None = None,
+    notice: Notice | None = None,
+    port: int = 0,
+) -> Iterator[str]:
     """A uvicorn server in a thread; its URL."""
-    app = create_app(engine, config or ServerConfig(model_name="twin"), embedder)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
+    app = create_app(engine, config or ServerConfig(model_name="twin"), embedder, notice)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     wait_until(lambda: server.started or not thread.is_alive())

@@ -35,6 +35,8 @@ def serve(
     options: EngineOptions = EngineOptions(),
 ) -> None:
     """Serve a model over HTTP: chat, completions, embeddings, metrics. Ctrl-C or SIGTERM drains and ends."""
+    from headrace.model.catalogue import resolve
+    from headrace.privacy.veil.notice import Notice
     from headrace.server.keys import KeyRing
     from headrace.server.labels import Labels
     from headrace.server.serve import bind
@@ -49,6 +51,7 @@ def serve(
         engine = stack.enter_context(g.loaded_engine(model, options, remote=True))
         encoder = stack.enter_context(g.loaded_engine(embedder, plain, remote=True)) if embedder else None
         os.nice(YIELDING)
+        notice = Notice.of(resolve(model))
         name = server.model_name or served_name(model, engine.model_name)
         code = serve_http(
             engine,
@@ -56,6 +59,7 @@ def serve(
             encoder,
             ready=lambda url: note(f"{name} answers at {url}/v1"),
             listener=listener,
+            notice=notice,
         )
     if code:
         raise typer.Exit(code)

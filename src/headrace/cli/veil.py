@@ -160,6 +160,8 @@ def proxy(
         plain = load_model(resolve(model, report), Ledger())
     secret = None if upstream_key is None else first_line(upstream_key)
     with VeiledEngine(plain, held, budget, url, secret) as engine:
+        if engine.unchecked:
+            note(engine.unchecked)
         config = replace(server, model_name=server.model_name or engine.model_name)
         code = serve(engine, config, ready=lambda at: note(f"{config.model_name} answers at {at}/v1"))
     if code:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.server.chat import chat
 from headrace.server.completions import completions
@@ -26,14 +27,21 @@ from headrace.server.tokens import detokenize, tokenize
 
 if TYPE_CHECKING:
     from headrace.engine.surface import Surface
+    from headrace.privacy.veil.notice import Notice
 
 
-def create_app(engine: Surface, config: ServerConfig | None = None, embedder: Surface | None = None) -> Starlette:
+def create_app(
+    engine: Surface,
+    config: ServerConfig | None = None,
+    embedder: Surface | None = None,
+    notice: Notice | None = None,
+) -> Starlette:
     """The OpenAI-compatible application over `engine`; `embedder` answers /v1/embeddings where given.
 
+    `notice` is a veiled model's, for every response to carry.
     Raises HeadraceError for a key file or policy that cannot be used and for two models of one name.
     """
-    service = Service(engine, config or ServerConfig(), embedder)
+    service = Service(engine, config or ServerConfig(), embedder, notice)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -45,9 +53,27 @@ def create_app(engine: Surface, config: ServerConfig | None = None, embedder: Su
         service.metrics.answered("other", response.status_code)
         return response
 
-    app = Starlette(routes=_routes(service), lifespan=lifespan, exception_handlers={HTTPException: unrouted})
+    told = [] if notice is None else [Middleware(Announced, headers=notice.headers)]
+    handlers: Any = {HTTPException: unrouted}
+    app = Starlette(routes=_routes(service), middleware=told, lifespan=lifespan, exception_handlers=handlers)
     app.state.service = service
     return app
+
+
+class Announced:
+    """Adds the same headers to every response."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def announcing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+            await send(message)
+
+        await self._app(scope, receive, announcing)
 
 
 def _routes(service: Service) -> list[Route]:
@@ -91,10 +117,15 @@ def _cards(context: Context) -> list[ModelCard]:
     service = context.service
     own = service.own_models()
     parents = {engine: name for name, engine in own.items()}
-    return [
-        ModelCard(name, service.created, engine.context, parent=msgspec.UNSET if name in own else parents[engine])
-        for name, engine in service.models(context.principal).items()
-    ]
+    cards = []
+    for name, engine in service.models(context.principal).items():
+        card = ModelCard(name, service.created, engine.context)
+        if name not in own:
+            card.parent = parents[engine]
+        if engine is service.engine and service.notice is not None:
+            card.veil = service.notice
+        cards.append(card)
+    return cards
 
 
 async def _health(context: Context) -> ASGIApp:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from headrace.privacy.veil.notice import Notice
+
 
 class CachedTokens(Struct):
     cached_tokens: int
@@ -202,7 +204,10 @@ class EmbeddingReply(Struct):
 
 
 class ModelCard(Struct):
-    """`max_model_len`: longest sequence in tokens. `parent`: the model whose adapter it is."""
+    """`max_model_len`: longest sequence in tokens. `parent`: the model whose adapter it is.
+
+    `veil`: under which key a veiled model is, and what that is worth.
+    """
 
     id: str
     created: int
@@ -210,6 +215,7 @@ class ModelCard(Struct):
     object: Literal["model"] = "model"
     owned_by: str = "headrace"
     parent: str | UnsetType = UNSET
+    veil: Notice | UnsetType = UNSET
 
 
 class ModelList(Struct):

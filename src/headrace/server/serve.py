@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -23,6 +24,7 @@ from headrace.spec.errors import HeadraceError
 
 if TYPE_CHECKING:
     from headrace.engine.surface import Surface
+    from headrace.privacy.veil.notice import Notice
 
 log = logging.getLogger("headrace.server")
 _POLL = 0.25
@@ -36,18 +38,22 @@ def serve(
     embedder: Surface | None = None,
     ready: Callable[[str], None] | None = None,
     listener: socket.socket | None = None,
+    notice: Notice | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status: 0, or 1 when the engine died.
 
     `listener` is what `bind` gave, for a caller who wants the address before the model is loaded.
     `ready(url)` is called once requests are taken. Call it from the main thread. On a signal new requests
     get 503 and accepted ones may finish for `drain_seconds`; a second signal ends them at once.
+    `notice` is a veiled model's, for every response to carry.
     Raises HeadraceError when the address cannot be had.
     """
     config = config or ServerConfig()
+    engines = [engine] if embedder is None else [engine, embedder]
     listener = listener or bind(config)
     with listener:
-        return _serve(engine, config, embedder, ready, listener)
+        _show_log()
+        return _serve(create_app(engine, config, embedder, notice), config, engines, ready, listener)
 
 
 def bind(config: ServerConfig) -> socket.socket:
@@ -77,19 +83,16 @@ def settings(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
 
 
 def _serve(
-    engine: Surface,
+    app: Starlette,
     config: ServerConfig,
-    embedder: Surface | None,
+    engines: list[Surface],
     ready: Callable[[str], None] | None,
     listener: socket.socket,
 ) -> int:
-    _show_log()
-    app = create_app(engine, config, embedder)
     try:
         listener.listen(2048)
     except OSError as error:
         raise _no_address(config, error) from error
-    engines = [engine] if embedder is None else [engine, embedder]
     return asyncio.run(_run(_Server(settings(app, config)), listener, app.state.service.life, engines, config, ready))
 
 

@@ -26,6 +26,7 @@ from headrace.spec.errors import HeadraceError, Overloaded
 
 if TYPE_CHECKING:
     from headrace.engine.surface import Surface
+    from headrace.privacy.veil.notice import Notice
 
 log = logging.getLogger("headrace.server")
 SPARE_REQUESTS = 64
@@ -34,13 +35,16 @@ _Request = TypeVar("_Request", bound=msgspec.Struct)
 
 
 class Service:
-    """One served model, and perhaps a second one for embeddings.
+    """One served model, and perhaps a second one for embeddings. `notice` is a veiled model's.
 
     Raises HeadraceError for a key file or policy that cannot be used and for two models of one name.
     """
 
-    def __init__(self, engine: Surface, config: ServerConfig, embedder: Surface | None = None) -> None:
+    def __init__(
+        self, engine: Surface, config: ServerConfig, embedder: Surface | None = None, notice: Notice | None = None
+    ) -> None:
         self.engine = engine
+        self.notice = notice
         self.embedder = embedder or engine
         self.config = config
         self.keys = KeyRing.read(config.api_keys)

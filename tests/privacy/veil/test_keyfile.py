@@ -15,7 +15,7 @@ pytest.importorskip("pyrage", reason="headrace[privacy] is not installed")
 import pyrage
 
 from headrace.privacy.veil.errors import KeyFileError, TokensSpent
-from headrace.privacy.veil.keyfile import ClientKey, Lock, Opener, read_key, spent_file, write_key
+from headrace.privacy.veil.keyfile import BLOCK, ClientKey, Lock, Opener, read_key, spent_file, write_key
 from headrace.privacy.veil.keys import Master
 
 KEY = ClientKey(Master(bytes(range(32)), "ab" * 32), vocab=96, budget=100, created="2026-01-01", name="twin")
@@ -94,7 +94,7 @@ def test_tokens_are_counted_across_processes_and_end_at_the_budget(tmp_path: Pat
         budget.charge(100)
     budget.charge(50)
     assert budget.count(10)
-    budget.save()
+    budget.settle()
     assert stat.S_IMODE(spent_file(path).stat().st_mode) == 0o600
     again = read_key(path, OPENER)[1]
     assert again.tokens == 60
@@ -114,13 +114,28 @@ def test_two_proxies_of_one_key_share_its_budget(tmp_path: Path) -> None:
     write_key(path, KEY, LOCK)
     first, second = (read_key(path, OPENER)[1] for _ in range(2))
     first.charge(40)
+    set_aside = read_key(path, OPENER)[1].tokens - first.tokens
     second.charge(30)
-    assert second.tokens == 70 and second.count(5)
-    second.save()
+    assert first.tokens == 40 and second.tokens == 70 + set_aside and second.count(5)
+    second.settle()
     with pytest.raises(TokensSpent):
         first.charge(25)
     first.charge(24)
+    first.settle()
     assert read_key(path, OPENER)[1].tokens == 99
+
+
+def test_what_a_killed_proxy_passed_was_counted_before(tmp_path: Path) -> None:
+    path, large = tmp_path / "k", replace(KEY, budget=100_000)
+    write_key(path, large, LOCK)
+    budget = read_key(path, OPENER)[1]
+    budget.charge(10)
+    for passed in range(11, 3 * BLOCK):
+        assert read_key(path, OPENER)[1].tokens >= passed, "counted before it passes"
+        assert budget.count(1) and budget.tokens == passed
+    assert passed < read_key(path, OPENER)[1].tokens <= passed + BLOCK
+    budget.settle()
+    assert read_key(path, OPENER)[1].tokens == passed
 
 
 def test_a_proxy_of_the_epoch_before_does_not_count_over_the_new_one(tmp_path: Path) -> None:
@@ -129,9 +144,12 @@ def test_a_proxy_of_the_epoch_before_does_not_count_over_the_new_one(tmp_path: P
     old = read_key(path, OPENER)[1]
     old.charge(10)
     write_key(path, KEY.rotated(), LOCK, replace_old=True)
-    read_key(path, OPENER)[1].charge(20)
-    with pytest.raises(KeyFileError, match="another epoch"):
-        old.charge(1)
+    fresh = read_key(path, OPENER)[1]
+    fresh.charge(20)
+    fresh.settle()
+    for late in (lambda: old.charge(1), lambda: old.count(50), old.settle):
+        with pytest.raises(KeyFileError, match="another epoch"):
+            late()
     assert read_key(path, OPENER)[1].tokens == 20
 
 
@@ -140,8 +158,18 @@ def test_nothing_that_lies_in_the_way_is_written_through(tmp_path: Path, monkeyp
     (tmp_path / "other").write_text("as it was")
     (tmp_path / "k.known.new").symlink_to(tmp_path / "other")
     with pytest.raises(FileExistsError):
-        write_key(tmp_path / "k", KEY, LOCK)
+        write_key(tmp_path / "k", KEY, LOCK, replace_old=True)
     assert (tmp_path / "other").read_text() == "as it was"
+
+
+def test_no_moment_lies_between_looking_and_writing(tmp_path: Path) -> None:
+    """A link to nowhere is not there for who looks, and is for who writes."""
+    path = tmp_path / "k"
+    path.symlink_to(tmp_path / "elsewhere")
+    assert not path.exists()
+    with pytest.raises(KeyFileError, match="exists"):
+        write_key(path, KEY, LOCK)
+    assert path.is_symlink() and not (tmp_path / "elsewhere").exists()
 
 
 def test_secrets_are_not_shown() -> None:

@@ -20,9 +20,10 @@ from headrace.engine.answer import Extension, Step
 from headrace.engine.engine import Engine
 from headrace.model.loading import load_model
 from headrace.privacy.veil.client import PROFILE, Reading, VeiledEngine
-from headrace.privacy.veil.errors import KeyFileError, TokensSpent
+from headrace.privacy.veil.errors import ArtefactError, KeyFileError, OtherKey, TokensSpent
 from headrace.privacy.veil.export import export
 from headrace.privacy.veil.keyfile import ClientKey, TokenBudget
+from headrace.privacy.veil.notice import KEY_HEADER, PROFILE_HEADER, Notice
 from headrace.privacy.veil.tokens import TokenMap
 from headrace.spec.errors import EngineStopped, UnsupportedModel
 from headrace.spec.ledger import Ledger
@@ -41,6 +42,8 @@ class Scene:
     source: Path
     key: ClientKey
     budget: TokenBudget
+    veiled: Engine
+    notice: Notice
     veiled_url: str
     proxy: VeiledEngine
     proxy_url: str
@@ -65,16 +68,18 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     key = replace(fixed_key(source), budget=1_000_000)
     export(source, key, folder / "veiled")
     budget = TokenBudget(folder / "key.spent", key)
+    notice = Notice.of(folder / "veiled")
+    assert notice is not None
     seen: list[dict[str, Any]] = []
     with (
         Engine.load(source, OPTIONS) as plain,
         Engine.load(folder / "veiled", OPTIONS) as veiled,
         serving(plain) as plain_url,
-        serving(noting(veiled, seen)) as veiled_url,
+        serving(noting(veiled, seen), notice=notice) as veiled_url,
         VeiledEngine(load_model(source, Ledger()), key, budget, f"{veiled_url}/v1") as proxy,
         serving(proxy) as proxy_url,
     ):
-        yield Scene(source, key, budget, veiled_url, proxy, proxy_url, plain_url, seen)
+        yield Scene(source, key, budget, veiled, notice, veiled_url, proxy, proxy_url, plain_url, seen)
 
 
 def noting(engine: Engine, seen: list[dict[str, Any]]) -> Engine:
@@ -237,13 +242,73 @@ def test_the_budget_ends_an_answer_and_refuses_the_next(scene: Scene, tmp_path: 
     assert json.loads((tmp_path / "key.spent").read_text("utf-8"))["tokens"] == 20
 
 
+def proxy_of(scene: Scene, key: ClientKey, folder: Path, url: str) -> VeiledEngine:
+    return VeiledEngine(load_model(scene.source, Ledger()), key, TokenBudget(folder / "key.spent", key), f"{url}/v1")
+
+
 def test_a_wrong_key_gives_other_text_and_no_crash(scene: Scene, tmp_path: Path) -> None:
-    wrong = replace(fixed_key(scene.source, secret=9), budget=10_000)
-    budget, few = TokenBudget(tmp_path / "key.spent", wrong), Stop(tokens=12, ignore_eos=True)
-    with VeiledEngine(load_model(scene.source, Ledger()), wrong, budget, f"{scene.veiled_url}/v1") as engine:
+    """At a server that does not say its key, which is said of it."""
+    wrong, few = replace(fixed_key(scene.source, secret=9), budget=10_000), Stop(tokens=12, ignore_eos=True)
+    with serving(scene.veiled) as silent, proxy_of(scene, wrong, tmp_path, silent) as engine:
+        assert engine.unchecked is not None and "not checked" in engine.unchecked
         step = engine.open_now("weir").extend(few).result(60)
     right = scene.proxy.open_now("weir").extend(few).result(60)
     assert step.token_ids != right.token_ids
+
+
+def test_every_response_of_a_veiled_server_says_its_key_and_profile(scene: Scene) -> None:
+    assert scene.notice.key_id == scene.key.master.key_id() and "obfuscation" in scene.notice.profile
+    for path in ("/v1/models", "/health", "/v1/models/none", "/nowhere"):
+        headers = httpx.get(f"{scene.veiled_url}{path}").headers
+        assert (headers[KEY_HEADER], headers[PROFILE_HEADER]) == (scene.notice.key_id, scene.notice.profile)
+        assert KEY_HEADER not in httpx.get(f"{scene.plain_url}{path}").headers
+    body = {"prompt": [1, 2], "max_tokens": 1, "stream": True}
+    with httpx.stream("POST", f"{scene.veiled_url}/v1/completions", json=body, timeout=60) as reply:
+        assert reply.headers[PROFILE_HEADER] == scene.notice.profile
+    card = httpx.get(f"{scene.veiled_url}/v1/models").json()["data"][0]
+    assert Notice(**card["veil"]) == scene.notice
+    assert "veil" not in httpx.get(f"{scene.plain_url}/v1/models").json()["data"][0]
+
+
+def test_a_server_of_another_key_or_epoch_is_refused_by_name(scene: Scene, tmp_path: Path) -> None:
+    assert scene.proxy.unchecked is None
+    rotated, foreign = scene.key.rotated(), fixed_key(scene.source, secret=9)
+    with pytest.raises(OtherKey, match="epoch 0 of this key, which is in epoch 1; export"):
+        proxy_of(scene, rotated, tmp_path, scene.veiled_url)
+    with pytest.raises(OtherKey, match=f"{scene.notice.key_id[:16]}, not with {foreign.master.key_id()[:16]}"):
+        proxy_of(scene, foreign, tmp_path, scene.veiled_url)
+
+
+@pytest.mark.parametrize("next_one", ["epoch", "plain"])
+def test_a_restart_with_another_model_is_noticed_before_anything_is_sent(
+    scene: Scene, tmp_path: Path, next_one: str
+) -> None:
+    few, other = Stop(tokens=2), replace(scene.notice, key_id=scene.key.rotated().master.key_id(), epoch=1)
+    with serving(scene.veiled, notice=scene.notice) as url:
+        engine = proxy_of(scene, scene.key, tmp_path, url)
+        engine.open_now("weir").extend(few).result(60)
+    with engine, serving(scene.veiled, notice=other if next_one == "epoch" else None, port=int(url.split(":")[2])):
+        scene.seen.clear()
+        for _ in range(2):
+            with pytest.raises(OtherKey, match="epoch 1 of this key" if next_one == "epoch" else "no longer"):
+                engine.open_now("weir").extend(few).result(60)
+        assert scene.seen == []
+
+
+def test_one_of_several_servers_that_has_another_key_is_told_by_its_response(scene: Scene, tmp_path: Path) -> None:
+    with proxy_of(scene, scene.key, tmp_path, scene.veiled_url) as engine:
+        engine._upstream._key_id = "another"
+        with pytest.raises(OtherKey, match="One of the servers"):
+            engine._upstream._same_key(httpx.get(f"{scene.veiled_url}/health"))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [{}, {"key_id": "ab", "epoch": "1", "profile": "veil"}, [], {"key_id": "ab", "epoch": 1, "profile": "a\r\nb"}],
+)
+def test_a_notice_that_could_not_stand_in_a_header_is_refused(found: Any) -> None:
+    with pytest.raises(ArtefactError, match="does not name"):
+        Notice.read(found, "veil.json")
 
 
 def test_a_server_that_is_not_there_or_another_model_is_refused(scene: Scene, tmp_path: Path) -> None:

@@ -221,6 +221,13 @@ def test_a_changed_manifest_is_caught(pair: Pair, copied: Path, field: str) -> N
         verify(copied, pair.key)
 
 
+def test_a_manifest_of_another_scheme_is_refused_though_it_is_signed(pair: Pair, copied: Path) -> None:
+    write_manifest(copied, replace(read_manifest(copied), scheme="headrace/veil/v2"), pair.key)
+    for key in (None, pair.key):
+        with pytest.raises(ArtefactError, match="scheme headrace/veil/v2"):
+            verify(copied, key)
+
+
 def test_a_manifest_that_another_key_signed_is_caught(pair: Pair, copied: Path) -> None:
     other = fixed_key(pair.source, secret=9)
     manifest = read_manifest(copied)

@@ -16,9 +16,9 @@ from headrace.model.folder import read_json
 from headrace.privacy.veil.errors import ArtefactError
 from headrace.privacy.veil.keyfile import ClientKey
 from headrace.privacy.veil.keys import SCHEME
+from headrace.privacy.veil.notice import MANIFEST
 from headrace.privacy.veil.tokens import TokenMap
 
-MANIFEST = "veil.json"
 PROFILE = (
     "veil: obfuscation of token ids, caches and logs, by the same operations. No defence against whoever holds the"
     " public weights this model was made from, or reads some ten thousand of its token ids."
@@ -64,10 +64,12 @@ def write_manifest(folder: Path, manifest: Manifest, key: ClientKey) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """veil.json, whose signature holds under the public key that it names. Raises ArtefactError."""
+    """veil.json, of this scheme, whose signature holds under the public key that it names. Raises ArtefactError."""
     if not (folder / MANIFEST).is_file():
         raise ArtefactError(f"{folder} has no {MANIFEST}; give the folder of a veiled model.")
     found = read_json(folder / MANIFEST)
+    if (scheme := found.get("scheme")) != SCHEME:
+        raise ArtefactError(f"{folder / MANIFEST} is of scheme {scheme}, not {SCHEME}; export the model again.")
     try:
         signature = bytes.fromhex(found.pop("signature"))
         manifest = Manifest(**found)

@@ -22,10 +22,11 @@ from headrace.engine.surface import Surface
 from headrace.engine.tasks import Pool
 from headrace.engine.text import TextStream
 from headrace.model.loading import LoadedModel
-from headrace.privacy.veil.errors import KeyFileError
+from headrace.privacy.veil.errors import KeyFileError, OtherKey
 from headrace.privacy.veil.keyfile import ClientKey, TokenBudget
+from headrace.privacy.veil.notice import check_notice
 from headrace.privacy.veil.tokens import TokenMap
-from headrace.privacy.veil.upstream import Arrival, Upstream
+from headrace.privacy.veil.upstream import Arrival, Served, Upstream
 from headrace.spec.adapter import Adapter
 from headrace.spec.errors import InvalidRequest, UnsupportedModel
 from headrace.spec.executor import Guarantees
@@ -44,8 +45,12 @@ MOST_ENDS = 64
 class VeiledEngine(Surface):
     """Answers by a server of the veiled model. `model`: the source, for its tokenizer and settings alone.
 
-    Raises KeyFileError for a key of another vocabulary, EngineStopped where no server answers.
+    `unchecked` says what could not be checked of the server, where something could not.
+    Raises KeyFileError for a key of another vocabulary, EngineStopped where no server answers, OtherKey where its
+    model was veiled with another key or in another epoch.
     """
+
+    unchecked: str | None = None
 
     def __init__(
         self, model: LoadedModel, key: ClientKey, budget: TokenBudget, url: str, secret: str | None = None
@@ -55,9 +60,10 @@ class VeiledEngine(Surface):
             raise KeyFileError(f"The key is for {key.name}, not for {model.name}; give the model it was made for.")
         self.spec, self.tokenizer, self.model_name = model.spec, model.tokenizer, model.name
         self.options, self.ledger, self.guarantees = EngineOptions(), Ledger(), Guarantees("veil", PROFILE, False)
-        self.budget = budget
+        self.budget, self._master = budget, key.master
         self._ends = frozenset(model.spec.eos) | frozenset(model.tokenizer.eos if model.tokenizer else ())
-        self._upstream = Upstream(url, TokenMap.of(key), secret)
+        self._said = False
+        self._upstream = Upstream(url, TokenMap.of(key), secret, self._check_served)
         try:
             self._served = self._upstream.served()
         except BaseException:
@@ -65,6 +71,19 @@ class VeiledEngine(Surface):
             raise
         self.context = min(model.spec.context, self._served.context or model.spec.context)
         self._readings: dict[int, Reading] = {}
+        if self._served.notice is None:
+            self.unchecked = (
+                f"{url} does not say under which key its model is veiled; whether it is this key in epoch"
+                f" {key.master.epoch} was not checked."
+            )
+
+    def _check_served(self, served: Served) -> None:
+        """Raises OtherKey. A server that has said its key once has to go on saying it."""
+        if served.notice is not None:
+            check_notice(served.notice, self._master)
+        elif self._said:
+            raise OtherKey(f"{self._upstream.url} no longer serves a veiled model; serve the veiled folder there.")
+        self._said = served.notice is not None
 
     # -- for everyone ------------------------------------------------------------------------------
 
@@ -149,7 +168,8 @@ class VeiledEngine(Surface):
         finally:
             if self._readings.get(id) is reading:  # else the sequence is being extended again already
                 del self._readings[id]
-            self.budget.save()
+            if not self._readings:
+                self.budget.settle()
 
     def _cancel(self, id: int) -> None:
         if (reading := self._readings.get(id)) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.spec.errors import HeadraceError
+from headrace.spec.errors import EngineStopped, HeadraceError
 
 
 class SymmetryError(HeadraceError):
@@ -19,3 +19,7 @@ class ArtefactError(HeadraceError):
 
 class TokensSpent(HeadraceError):
     """A token map has been used for as many tokens as its key allows."""
+
+
+class OtherKey(EngineStopped):
+    """A server's model was veiled with another key than the client's, or in another epoch."""

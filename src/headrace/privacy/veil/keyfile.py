@@ -26,6 +26,9 @@ from headrace.privacy.veil.keys import SCHEME, Master
 STRICT_BUDGET = 10_000
 """Tokens under one token map: with three times as many, bigrams give most frequent tokens away."""
 
+BLOCK = 256
+"""Most tokens of answers that are counted before they pass: a kill counts no more than these too many."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
@@ -105,9 +108,16 @@ class Opener:
 
 def write_key(path: Path, key: ClientKey, lock: Lock, replace_old: bool = False) -> None:
     """Writes the wrapped key with mode 0600; no plain copy ever touches the disk. Refuses to overwrite a file."""
-    if path.exists() and not replace_old:
-        raise KeyFileError(f"{path} exists; choose another name, or rotate the key in it with `headrace veil rotate`.")
-    _write_private(path, lock.close(key.packed()))
+    data = lock.close(key.packed())
+    if replace_old:
+        _write_private(path, data)
+        return
+    try:
+        _create_private(path, data)
+    except FileExistsError:
+        raise KeyFileError(
+            f"{path} exists; choose another name, or rotate the key in it with `headrace veil rotate`."
+        ) from None
 
 
 def read_key(path: Path, opener: Opener) -> tuple[ClientKey, TokenBudget]:
@@ -130,14 +140,20 @@ def spent_file(path: Path) -> Path:
 class TokenBudget:
     """Counts tokens under one epoch's token map, from any thread and process; the count survives them.
 
-    What another process counted is seen when this one next keeps its own.
+    The file counts a block of tokens before they pass, so that a proxy that is killed has counted them. What another
+    process counted or set aside is seen when this one next writes.
     """
 
     def __init__(self, path: Path, key: ClientKey) -> None:
         self._path, self._key_id, self.budget = path, key.master.key_id(), key.budget
         self._gate = threading.Lock()
-        self._kept = 0
-        self.tokens = self._kept = self._read() or 0
+        self._kept = self._ahead = self._renewed_at = 0
+        self._kept = self._read() or 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that passed, and those that others set aside."""
+        return self._kept - self._ahead
 
     def _read(self) -> int | None:
         """The count in the file; None where it is another epoch's."""
@@ -150,7 +166,7 @@ class TokenBudget:
             raise KeyFileError(f"{self._path} is damaged; rotate the key with `headrace veil rotate`.") from None
 
     def charge(self, tokens: int) -> None:
-        """Counts the tokens of a prompt, and keeps the count.
+        """Counts the tokens of a prompt, and sets some aside for the answer.
 
         Raises TokensSpent where they leave no room for more, KeyFileError where the key was rotated meanwhile.
         """
@@ -161,13 +177,16 @@ class TokenBudget:
                     f"This token map has passed {self.tokens:,} of {self.budget:,} tokens and {tokens:,} more are"
                     " asked; rotate the key with `headrace veil rotate` and export the model again."
                 )
-            self.tokens += tokens
-            self._keep()
+            self._keep(self.tokens + tokens)
 
     def count(self, tokens: int) -> bool:
-        """Counts tokens of an answer; whether one more may follow. `save` keeps the count."""
+        """Counts tokens of an answer; whether one more may follow. Raises KeyFileError as `charge` does."""
         with self._gate:
-            self.tokens += tokens
+            self._ahead -= tokens
+            if self._ahead <= self._renewed_at:  # half a block before its end: a server is ahead of what has arrived
+                with self._alone():
+                    self._take_in()
+                    self._keep(self.tokens)
             return self.tokens < self.budget
 
     def left(self) -> int:
@@ -175,10 +194,11 @@ class TokenBudget:
         with self._gate:
             return max(0, self.budget - self.tokens)
 
-    def save(self) -> None:
+    def settle(self) -> None:
+        """Gives back what was set aside; for when no answer is under way."""
         with self._gate, self._alone():
             self._take_in()
-            self._keep()
+            self._keep(self.tokens, aside=False)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -197,25 +217,36 @@ class TokenBudget:
             if self._kept:
                 raise KeyFileError(f"{self._path} counts for another epoch by now; start again with the rotated key.")
             found = 0
-        self.tokens += found - self._kept
         self._kept = found
 
-    def _keep(self) -> None:
-        self._kept = self.tokens
-        _write_private(self._path, json.dumps({"key_id": self._key_id, "tokens": self.tokens}).encode())
+    def _keep(self, passed: int, aside: bool = True) -> None:
+        """Writes down what passed and, with `aside`, a block ahead: smaller ones towards the end, for others' sake."""
+        left = max(0, self.budget - passed)
+        self._ahead = min(BLOCK, max(left // 16, 1), left) if aside else 0
+        self._kept, self._renewed_at = passed + self._ahead, self._ahead // 2
+        _write_private(self._path, json.dumps({"key_id": self._key_id, "tokens": self._kept}).encode())
 
 
 def _write_private(path: Path, data: bytes) -> None:
     """Whole or not at all, and never readable by others in between."""
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # never through what another put there
+    _create_private(fresh, data)
+    try:
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _create_private(path: Path, data: bytes) -> None:
+    """Raises FileExistsError where anything lies at `path`, a link to nowhere too: nothing is written through it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
     except BaseException:
-        fresh.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise

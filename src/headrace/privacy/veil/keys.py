@@ -45,7 +45,10 @@ class Master:
 
     def rotated(self) -> Master:
         """The key of the next epoch: it shares no derived key with this one."""
-        return replace(self, epoch=self.epoch + 1)
+        return self.at(self.epoch + 1)
+
+    def at(self, epoch: int) -> Master:
+        return replace(self, epoch=epoch)
 
     def derive(self, layer: int | str, role: str) -> bytes:
         """32 bytes that belong to this model, layer, role and epoch alone."""

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 
 from headrace.engine.sampling import TokenLogprob
+from headrace.privacy.veil.errors import OtherKey
+from headrace.privacy.veil.notice import KEY_HEADER, Notice
 from headrace.privacy.veil.tokens import TokenMap
 from headrace.spec.errors import EngineStopped, HeadraceError, InvalidRequest, Overloaded
 from headrace.spec.sampling import Sampling
@@ -35,19 +37,34 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the server says of itself."""
+    """What the server says of itself; `notice` is None where it says nothing of a veil."""
 
     model: str
     context: int | None
+    notice: Notice | None = None
 
 
 class Upstream:
-    """One server, and a thread whose event loop holds the connections to it."""
+    """One server, and a thread whose event loop holds the connections to it.
 
-    def __init__(self, url: str, tokens: TokenMap, api_key: str | None = None) -> None:
-        self.url, self.tokens = url.rstrip("/"), tokens
+    `check` is told what the server says of itself, at the start and before anything is sent over a new connection,
+    as that may lead to another process than the last one; it raises what the request then fails with.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        tokens: TokenMap,
+        api_key: str | None = None,
+        check: Callable[[Served], None] = lambda served: None,
+    ) -> None:
+        self.url, self.tokens, self._check = url.rstrip("/"), tokens, check
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(600, connect=10))
+        how: dict[str, Any] = {"headers": headers, "timeout": httpx.Timeout(600, connect=10)}
+        self._client = httpx.AsyncClient(**how)
+        # Asks over a connection of its own each time: a kept one could lead to where the old answer came from.
+        self._asking = httpx.AsyncClient(**how, limits=httpx.Limits(max_keepalive_connections=0))
+        self._key_id: str | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-veil", daemon=True)
         self._thread.start()
@@ -71,16 +88,28 @@ class Upstream:
         if others := [task for task in asyncio.all_tasks() if task is not own]:
             await asyncio.wait(others, timeout=2)
         await self._client.aclose()
+        await self._asking.aclose()
 
     def served(self) -> Served:
-        """The first model that it serves. Raises EngineStopped where nothing answers."""
+        """The first model that it serves. Raises EngineStopped where nothing answers, and what `check` does."""
         return self.run(self._served()).result()
 
     async def _served(self) -> Served:
+        served = await self._asked()
+        self._check(served)
+        self._key_id = served.notice.key_id if served.notice else None
+        return served
+
+    async def _traced(self, event: str, _: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            await self._served()
+
+    async def _asked(self) -> Served:
         try:
-            reply = await self._client.get(f"{self.url}/models")
+            reply = await self._asking.get(f"{self.url}/models")
             card = reply.raise_for_status().json()["data"][0]
-            return Served(str(card["id"]), card.get("max_model_len"))
+            notice = Notice.read(card["veil"], f"{self.url}/models") if card.get("veil") else None
+            return Served(str(card["id"]), card.get("max_model_len"), notice)
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             raise EngineStopped(
                 f"{self.url}/models does not answer like an OpenAI-compatible server ({type(error).__name__});"
@@ -103,10 +132,12 @@ class Upstream:
         return {name: value for name, value in (body | given).items() if value is not None}
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Arrival, None]:
-        """Events of a completion, to its end. Raises Overloaded, InvalidRequest, EngineStopped."""
+        """Events of a completion, to its end. Raises Overloaded, InvalidRequest, EngineStopped, what `check` does."""
         ended, some = None, not body["max_tokens"]
+        how: dict[str, Any] = {"json": body, "extensions": {"trace": self._traced}}
         try:
-            async with self._client.stream("POST", f"{self.url}/completions", json=body) as reply:
+            async with self._client.stream("POST", f"{self.url}/completions", **how) as reply:
+                self._same_key(reply)
                 if reply.status_code != 200:
                     raise refusal(reply.status_code, await reply.aread())
                 async for line in reply.aiter_lines():
@@ -122,6 +153,11 @@ class Upstream:
             raise EngineStopped("The veiled server broke off in the middle of an answer; send the request again.")
         if ended == "length" and not some:
             raise EngineStopped("The veiled server gives no token ids; take one that knows `return_token_ids`.")
+
+    def _same_key(self, reply: httpx.Response) -> None:
+        """Servers behind one address may differ in what they serve. Raises OtherKey."""
+        if (said := reply.headers.get(KEY_HEADER, self._key_id)) != self._key_id:
+            raise OtherKey(f"One of the servers at {self.url} has the key {said[:16]}; serve one folder there.")
 
     def _read(self, line: str, top: int | None) -> Arrival:
         """One event. Raises EngineStopped for an error, whose text is kept back as a refusal's is, and for nonsense."""
