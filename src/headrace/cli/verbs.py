@@ -23,6 +23,7 @@ from headrace.cli import (
     run,
     serve,
     solve,
+    split,
     strategies,
     trace,
     veil,
@@ -124,6 +125,7 @@ app.command("eval")(evaluate.evaluate)
 app.add_typer(trace.app, name="trace")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(veil.app, name="veil")
+app.add_typer(split.app, name="split")
 
 
 def _version(wanted: bool) -> None:

@@ -49,7 +49,11 @@ def share(weights: np.ndarray, found: np.ndarray, chance: float) -> Share:
     if not total > 0:
         raise InvalidRequest("Nothing is there to be recovered; give ids that occur.", "weights")
     trials = total * total / float(weights @ weights)
-    value = min(float(weights @ found) / total, 1.0)
+    return wilson(min(float(weights @ found) / total, 1.0), trials, chance)
+
+
+def wilson(value: float, trials: float, chance: float) -> Share:
+    """A share of so many independent trials."""
     z = NormalDist().inv_cdf(0.975)
     centre = (value + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(value * (1 - value) / trials + z * z / (4 * trials * trials))

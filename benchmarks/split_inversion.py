@@ -1,0 +1,135 @@
+"""The split profile at full counts: what its states give away, what noise costs the answer, and what the wire costs.
+
+    python benchmarks/split_inversion.py [exact utility inversion null] [--quick] [--seconds 900] [--output FILE]
+
+A cell is one measurement at one k and noise. Cells are kept in the user's cache as they are done and are not run
+twice; with --seconds no new cell is begun after that much processor time. What is done goes to the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from split_subject import Subject, run_cell
+
+from headrace.cli.machine import installed, measured_on
+from headrace.evidence.machine import commit_of, today
+from headrace.model.catalogue import cache_folder, resolve
+from headrace.spec.errors import HeadraceError
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = {"exact": 1, "utility": 1, "inversion": 1, "null": 1}
+"""Goes up when a change makes a measurement's kept cells say something else."""
+KINDS = tuple(RECIPES)
+
+
+class Cell(NamedTuple):
+    kind: str
+    setting: dict[str, Any]
+    counts: dict[str, int]
+
+    @property
+    def key(self) -> str:
+        return json.dumps([RECIPES[self.kind], *self], sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a run covers. `prompts` and `length` are of the attack, `fit` the attacker's own tokens."""
+
+    depths: tuple[int, ...] = (0, 2, 4)
+    noises: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+    answers: int = 8
+    tokens: int = 32
+    texts: int = 8
+    positions: int = 64
+    prompts: int = 8
+    length: int = 24
+    fit: int = 4096
+
+    def cells(self, kinds: list[str]) -> Iterator[Cell]:
+        attack = {"prompts": self.prompts, "length": self.length, "fit": self.fit}
+        for k in self.depths:
+            if "exact" in kinds:
+                yield Cell("exact", {"k": k}, {"prompts": self.answers, "tokens": self.tokens})
+            for noise in self.noises:
+                where = {"k": k, "noise": noise}
+                if "utility" in kinds:
+                    yield Cell("utility", where, {"prompts": self.texts, "length": self.positions})
+                if "inversion" in kinds:
+                    yield Cell("inversion", where | {"prior": False}, attack)
+                    if noise:
+                        yield Cell("inversion", where | {"prior": True}, attack)
+            if "null" in kinds:
+                yield Cell("null", {"k": k}, attack)
+
+
+QUICK = Sizes((0, 2), (0.0, 1.0), answers=1, tokens=4, texts=1, positions=16, prompts=2, length=6, fit=1280)
+
+
+def kept(path: Path) -> dict[str, dict[str, Any]]:
+    """Cells done earlier, by key; a line that was cut off is left out."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        found[row["key"]] = row
+    return found
+
+
+def run(subject: Subject, sizes: Sizes, kinds: list[str], path: Path, seconds: float) -> list[dict[str, Any]]:
+    """Runs the cells of these kinds that are not kept and gives the rows of all kinds that there are."""
+    done, started = kept(path), time.process_time()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for cell in sizes.cells(kinds):
+        if cell.key in done or time.process_time() - started > seconds:
+            continue
+        row = {"key": cell.key, "kind": cell.kind, "setting": cell.setting, "counts": cell.counts,
+               "found": run_cell(subject, cell.kind, cell.setting, cell.counts), "commit": commit_of(ROOT)}  # fmt: skip
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        done[cell.key] = row
+        print(cell.kind, cell.setting, row["found"], flush=True)
+    return [{name: value for name, value in done[cell.key].items() if name != "key"}
+            for cell in sizes.cells(list(KINDS)) if cell.key in done]  # fmt: skip
+
+
+def results(subject: Subject, sizes: Sizes, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"kind": "split inversion", "model": subject.name, "vocab": subject.spec.vocab,
+            "hidden": subject.spec.hidden, "layers": len(subject.spec.layers), "machine": measured_on(),
+            "scipy": installed("scipy"), "date": today(), "commit": commit_of(ROOT), "sizes": asdict(sizes),
+            "cells": sum(1 for _ in sizes.cells(list(KINDS))), "done": len(rows), "rows": rows}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("kinds", nargs="*", default=list(KINDS), help=", ".join(KINDS))
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--threads", type=int, default=None, help="compute threads, here and on the server")
+    parser.add_argument("--quick", action="store_true", help="small counts")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no cell after this much processor time")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "split_inversion.json")
+    arguments = parser.parse_args()
+    sizes = QUICK if arguments.quick else Sizes()
+    try:
+        subject = Subject.load(resolve(arguments.model), arguments.threads)
+        path = cache_folder() / "privacy" / f"split-inversion-{subject.digest[:16]}.jsonl"
+        rows = run(subject, sizes, arguments.kinds, path, arguments.seconds)
+    except HeadraceError as error:
+        sys.exit(str(error))
+    found = results(subject, sizes, rows)
+    arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(rows)} of {found['cells']} cells are in {arguments.output}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The split's benchmark at tiny counts: every measurement runs, none twice; its page says what the results say."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the split runs on the reference backend")
+pytest.importorskip("scipy.sparse", reason="needs the extra headrace[privacy]")
+pytest.importorskip("headrace.backends.native._kernels", reason="the native kernels were not built")
+
+from headrace.model.loading import load_model
+from headrace.privacy.attacks.corpora import Work
+from headrace.spec.ledger import Ledger
+from server.twin import write_twin
+
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType, ModuleType]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    found = [importlib.import_module(name) for name in ("split_inversion", "split_subject", "split_page")]
+    monkeypatch.setattr(found[1], "topics", letters)
+    return found[0], found[1], found[2]
+
+
+def letters() -> tuple[Work, ...]:
+    rng = np.random.default_rng(3)
+    return tuple(Work(str(n), tuple("".join(map(chr, rng.integers(97, 123, 70))) for _ in range(3))) for n in range(4))
+
+
+def test_every_cell_runs_and_none_twice(bench: tuple[ModuleType, ModuleType, ModuleType], tmp_path: Path) -> None:
+    measure, parts, pages = bench
+    source = write_twin(tmp_path)
+    loaded = load_model(source, Ledger())
+    encode = lambda text: list(text.encode())  # noqa: E731
+    subject = parts.Subject("twin", source, loaded.spec, loaded.weights, encode, threads=1)
+    sizes = measure.Sizes((1,), (0.0, 1.0), answers=1, tokens=4, texts=1, positions=12, prompts=2, length=6, fit=100)
+    path, kinds = tmp_path / "cells.jsonl", list(measure.KINDS)
+    assert measure.run(subject, sizes, kinds, path, seconds=-1) == []
+    rows = measure.run(subject, sizes, kinds, path, seconds=1e9)
+    assert len(rows) == len(list(sizes.cells(kinds))) == 7
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert measure.run(subject, sizes, kinds, path, seconds=1e9) == rows
+    assert path.read_text(encoding="utf-8").splitlines() == lines
+
+    found = pages.Results(measure.results(subject, sizes, json.loads(json.dumps(rows))))
+    exact = found.of("exact", k=1)
+    assert exact["same"] == exact["tokens"] == 4 and exact["logits_apart"] == 0.0 and exact["bytes_a_token"] == 256
+    clear, noisy = (found.of("utility", k=1, noise=noise) for noise in (0.0, 1.0))
+    assert clear["divergence"] == clear["logits_apart"] == 0.0 < noisy["divergence"]
+    assert found.of("inversion", k=1, noise=0.0, prior=False)["mass"]["value"] == 1.0
+    assert found.of("null", k=1)["mass"]["value"] < 0.5
+    assert pages.OPEN not in pages.page(found.found)
+
+
+def test_the_page_is_fresh_and_every_figure_is_of_the_results(
+    bench: tuple[ModuleType, ModuleType, ModuleType],
+) -> None:
+    pages = bench[2]
+    found = json.loads(pages.RESULTS.read_text(encoding="utf-8"))
+    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(found), "run `python benchmarks/split_page.py`"
+    emptied = pages.page(found | {"rows": [], "done": 0})
+    assert not re.search(r"\d%", emptied) and emptied.count(pages.OPEN) >= 3
