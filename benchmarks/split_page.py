@@ -21,10 +21,18 @@ HEADER = """# The split
 <!-- Generated: python benchmarks/split_page.py -->
 
 Under **split:k** the client keeps the tokenizer, the embedding, the first k blocks, the final norm and the head; a
-server runs the blocks between. It is sent a state a token and sends a state back. It never has a token id, a logit
-or a text, and without noise the answer is the plain model's. That does not hide the prompt: a state tells the token
-that it was made of, and whoever holds the public weights reads one token after the other. The tables say how much,
-for {model} ({layers} blocks, states of {hidden} values, {vocab:,} tokens).
+server runs the blocks between. It is sent a state a token and sends a state back; no token id and no text leaves the
+client, and without noise the answer is the plain model's. That hides little from a server that holds the weights of
+the client's part, as everyone does of a public model:
+
+- **The prompt**: a state tells the token that it was made of, and tokens are read one after the other. The tables say
+  how much, for {model} ({layers} blocks, states of {hidden} values, {vocab:,} tokens).
+- **The answer**: the server knows the state from which each token is chosen. The public head makes it the client's own
+  logits, whatever the noise; greedy tokens follow at once, drawn ones with the next state.
+- **At k = 0** equal tokens are equal states, so repeats and frequencies show without any weights.
+
+Where embedding, first blocks and head are private, the server has the last of these, lengths and timing, and what it can
+learn of the client's part from traffic.
 
 ```
 headrace split serve MODEL --k 2                                             # there

@@ -21,7 +21,7 @@ from headrace.privacy.attacks.corpora import Work, split
 from headrace.privacy.attacks.inversion import Likeness, invert, score_prompts
 from headrace.privacy.attacks.public_model import NextToken, PublicBlocks
 from headrace.privacy.attacks.recovery import Clock, wilson
-from headrace.privacy.split.blocks import Blocks, Upstream
+from headrace.privacy.split.blocks import Blocks
 from headrace.privacy.split.client import SplitModel
 from headrace.privacy.split.cut import Cut
 from headrace.privacy.split.noise import Noise
@@ -165,7 +165,7 @@ def served(subject: Subject, k: int) -> Iterator[str]:
 
 def utility(subject: Subject, k: int, noise: float, prompts: int, length: int) -> dict[str, Any]:
     """Every position's logits with noise against those without a cut, given the true text before."""
-    upstream: Upstream = Blocks(subject.spec, subject.weights, k, 1, CONTEXT, subject.threads)
+    upstream = Blocks(subject.spec, subject.weights, k, 1, CONTEXT, subject.threads)
     model = SplitModel(subject.spec, subject.weights, k, upstream, noise_of(k, noise), CONTEXT, subject.threads)
     plain = Piece(Cut(subject.spec, subject.weights), context=CONTEXT, threads=subject.threads, logits=64, rows=64)
     found = []
@@ -173,7 +173,7 @@ def utility(subject: Subject, k: int, noise: float, prompts: int, length: int) -
         model.begin()
         found.append(Utility.of(plain.logits(0, 0, text), model.append(text, every=True)))
     for part in (model, upstream, plain):
-        part.close()  # type: ignore[attr-defined]
+        part.close()
     positions = sum(each.positions for each in found)
     agreed = sum(each.agreed for each in found) / positions
     divergence = sum(each.divergence * each.positions for each in found) / positions

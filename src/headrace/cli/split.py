@@ -78,7 +78,7 @@ def run(
     raw: Raw = False,
     json: g.Json = False,
 ) -> None:
-    """Answer one prompt; the server sees a state a token, no token and no logit."""
+    """Answer one prompt; the server is sent a state a token, which with the public weights tells the token."""
     from headrace.engine.text import TextStream
     from headrace.privacy.split.client import SplitModel
     from headrace.privacy.split.noise import Noise

@@ -15,7 +15,7 @@ from headrace.engine.sampling import NoiseKey
 from headrace.engine.sampling import draw as draw_token
 from headrace.privacy.split.blocks import Blocks, StateLost
 from headrace.privacy.split.client import SplitModel
-from headrace.privacy.split.cut import behind, check_depth
+from headrace.privacy.split.cut import behind, check_depth, head
 from headrace.privacy.split.noise import Noise
 from headrace.privacy.split.piece import Piece
 from headrace.privacy.split.utility import Utility
@@ -64,11 +64,12 @@ class Watched:
     """An upstream that notes what it is sent, and passes it on."""
 
     def __init__(self, blocks: Blocks) -> None:
-        self.blocks, self.seen = blocks, list[np.ndarray]()
+        self.blocks, self.seen, self.made = blocks, list[np.ndarray](), list[np.ndarray]()
 
     def run(self, sequence: str, start: int, states: np.ndarray) -> np.ndarray:
         self.seen.append(states)
-        return self.blocks.run(sequence, start, states)
+        self.made.append(self.blocks.run(sequence, start, states))
+        return self.made[-1]
 
     def drop(self, sequence: str) -> None:
         self.blocks.drop(sequence)
@@ -98,6 +99,15 @@ def test_what_is_sent_is_the_hidden_state_and_noise_of_the_given_norm(depth: int
     again, other = watched(depth, Noise(2.0, bytes(32)))[0], watched(depth, Noise(2.0))[0]
     np.testing.assert_array_equal(noisy, again)
     assert not np.array_equal(noisy, other)
+
+
+def test_the_public_head_reads_a_greedy_answer_whatever_the_noise() -> None:
+    spec, store = made("tied, biases")
+    upstream = Watched(Blocks(spec, store, 1, 1, CONTEXT, 1))
+    answer = list(SplitModel(spec, store, 1, upstream, Noise(3.0), CONTEXT, 1).generate(TOKENS, 8))
+    public = Piece(head(spec, store, 8), context=CONTEXT, threads=1, logits=8)
+    last = np.concatenate([states[-1:] for states in upstream.made])
+    assert public.logits(0, 0, last).argmax(axis=1).tolist() == answer
 
 
 def test_more_noise_costs_more() -> None:

@@ -1,7 +1,8 @@
 """The client's side: tokens, embedding, the first k blocks, final norm and head. One sequence at a time.
 
-Whoever runs the blocks in the middle sees states, positions and lengths, no token and no logit. That is no promise
-that the prompt is hidden: a state tells the token it was made of (docs/split.md has what was recovered).
+Whoever runs the blocks in the middle is sent states, no token. That is no promise that text is hidden: with the public
+weights a state tells the token it was made of, and the public head reads the answer (docs/split.md has what was
+recovered).
 """
 
 from __future__ import annotations

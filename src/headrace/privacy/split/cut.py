@@ -92,7 +92,7 @@ class PieceWeights:
     def _in_model(self, name: str) -> str:
         if name == "head.weight" and self._tied:
             return "embed.weight"
-        room, dot, rest = name.partition(".")
+        room, _, rest = name.partition(".")
         if room != "layers":
             return name
         block, _, part = rest.partition(".")
