@@ -31,8 +31,8 @@ the client's part, as everyone does of a public model:
   logits, whatever the noise; greedy tokens follow at once, drawn ones with the next state.
 - **At k = 0** equal tokens are equal states, so repeats and frequencies show without any weights.
 
-Where embedding, first blocks and head are private, the server has the last of these, lengths and timing, and what it can
-learn of the client's part from traffic.
+Where embedding, first blocks and head are private, the server has the last of these, lengths and timing, and what it
+can learn of the client's part from traffic.
 
 ```
 headrace split serve MODEL --k 2                                             # there
