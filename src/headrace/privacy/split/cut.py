@@ -104,7 +104,7 @@ _NO_EMBEDDING: dict[str, Any] = {"embed_scale": 1.0, "embed_norm": None, "learne
 
 def _piece(spec: ModelSpec, layers: tuple[Layer, ...], **more: Any) -> ModelSpec:
     """Without final norm and logits."""
-    bare = {"final_norm": None, "head_bias": False, "logit_softcap": None, "logit_scale": 1.0}
+    bare: dict[str, Any] = {"final_norm": None, "head_bias": False, "logit_softcap": None, "logit_scale": 1.0}
     return replace(spec, layers=layers, **bare, **more)
 
 
@@ -115,8 +115,10 @@ def _shared(table: np.ndarray) -> Tensor:
 
 def _zeros(spec: ModelSpec) -> dict[str, Tensor]:
     """Weights of NOTHING as the only block."""
-    shapes = {part: (_WIDTH, spec.hidden) for part in ("attn.q", "attn.k", "attn.v", "mlp.up")}
+    shapes: dict[str, tuple[int, ...]] = {
+        part: (_WIDTH, spec.hidden) for part in ("attn.q", "attn.k", "attn.v", "mlp.up")
+    }
     shapes |= {part: (spec.hidden, _WIDTH) for part in ("attn.o", "mlp.down")}
-    shapes |= {part: (spec.hidden,) for part in ("attn_norm", "mlp_norm")}  # type: ignore[dict-item]
+    shapes |= {part: (spec.hidden,) for part in ("attn_norm", "mlp_norm")}
     names = {f"layers.0.{part}.weight": shape for part, shape in shapes.items()}
     return {name: Tensor.of(name, np.zeros(shape, np.float32)) for name, shape in names.items()}

@@ -15,7 +15,7 @@ import numpy as np
 
 from headrace.backends.select import make_executor
 from headrace.privacy.split.cut import Cut
-from headrace.spec.batch import Batch, PageCopy, Row
+from headrace.spec.batch import Batch, PageCopy, Phase, Row
 from headrace.spec.errors import UnsupportedModel
 from headrace.spec.executor import Limits
 from headrace.spec.ledger import Ledger
@@ -93,7 +93,7 @@ class Piece:
         pages = list(range(slot * self.each, slot * self.each + used))
         if last_page is not None:
             pages[-1] = last_page
-        phase = "decode" if len(tokens) == 1 else "prefill"
+        phase: Phase = "decode" if len(tokens) == 1 else "prefill"
         return Row(slot, phase, start, tuple(tokens), (tuple(pages),) * self.groups, logits_from, reads)
 
     def _given(self, part: Sequence[int] | np.ndarray) -> Sequence[int]:
