@@ -52,7 +52,7 @@ class Sizes:
     positions: int = 64
     prompts: int = 8
     length: int = 24
-    fit: int = 4096
+    fit: int = 2048
 
     def cells(self, kinds: list[str]) -> Iterator[Cell]:
         attack = {"prompts": self.prompts, "length": self.length, "fit": self.fit}
@@ -71,7 +71,7 @@ class Sizes:
                 yield Cell("null", {"k": k}, attack)
 
 
-QUICK = Sizes((0, 2), (0.0, 1.0), answers=1, tokens=4, texts=1, positions=16, prompts=2, length=6, fit=1280)
+QUICK = Sizes((0, 2), (0.0, 1.0), answers=1, tokens=4, texts=1, positions=16, prompts=2, length=6, fit=640)
 
 
 def kept(path: Path) -> dict[str, dict[str, Any]]:

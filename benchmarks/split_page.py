@@ -63,6 +63,8 @@ In brackets the 95 % interval, over prompts where errors go together. *Same toke
 choice is the plain model's, and KL, in nats, how far its distribution is from the plain one.
 
 {noise}
+Processor time is that of a token of the prompt; {tables}.
+
 The attack keeps one guess a position and looks at no more than a few hundred candidates; better ones exist (beams,
 trained inverters), so these are lower bounds of what leaks. Prompts are paragraphs of Python's language reference,
 whole topics apart from the attacker's; the model may have read them, which helps the language's guess.
@@ -132,6 +134,15 @@ def noise_table(results: Results) -> str:
     return table(head, rows)
 
 
+def tables_line(results: Results) -> str:
+    """Two tables of the vocabulary, made once a k."""
+    took = []
+    for k in results.found["sizes"]["depths"]:
+        cell = results.of("inversion", k=k, noise=0.0, prior=False)
+        took.append(told(cell, lambda found: f"{found['details']['tables_seconds']:.0f} s") + f" at k = {k}")
+    return "before that the whole vocabulary is run twice, once for all prompts: " + ", ".join(took)
+
+
 def null_lines(results: Results) -> str:
     lines = []
     for k in results.found["sizes"]["depths"]:
@@ -149,7 +160,8 @@ def page(found: dict[str, Any]) -> str:
     return HEADER.format(
         model=found["model"], layers=found["layers"], hidden=found["hidden"], vocab=found["vocab"],
         fit=f"{found['sizes']['fit']:,}", exact=exact_table(results), noise=noise_table(results),
-        null=null_lines(results), done=found["done"], cells=found["cells"], machine=found["machine"]["hardware"],
+        tables=tables_line(results), null=null_lines(results),
+        done=found["done"], cells=found["cells"], machine=found["machine"]["hardware"],
     )  # fmt: skip
 
 

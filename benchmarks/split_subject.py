@@ -36,10 +36,12 @@ from headrace.spec.program import compile_program
 CONTEXT = 256
 FIT_LENGTH = 64
 """Tokens of each of the attacker's own texts."""
+BEHIND = 16
+"""Tokens of the attacker's text behind which the whole vocabulary is run."""
 
 
 class Subject:
-    """`source`: what a server of the other half is started with. Only one of the large tables is held at a time."""
+    """`source`: what a server of the other half is started with. The attacker's tables are of one depth at a time."""
 
     def __init__(
         self, name: str, source: Path, spec: ModelSpec, weights: WeightStore,
@@ -48,7 +50,8 @@ class Subject:
         self.name, self.source, self.spec, self.weights = name, source, spec, weights
         self.encode, self.threads = encode, threads
         self.texts = cache(self._texts)
-        self._blocks: tuple[int, PublicBlocks] | None = None
+        self.tables_seconds = 0.0
+        self._blocks: tuple[int, PublicBlocks, np.ndarray] | None = None
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None) -> Subject:
@@ -76,13 +79,20 @@ class Subject:
         found = [ids[:length] for work in works for text in work.texts if len(ids := list(self.encode(text))) >= length]
         return [found[index] for index in np.random.default_rng(side).permutation(len(found))[:count]]
 
-    def blocks(self, depth: int) -> PublicBlocks:
-        """The attacker's own copy; the states of all tokens at position 0 are computed once a depth."""
+    def blocks(self, depth: int) -> tuple[PublicBlocks, np.ndarray]:
+        """The attacker's own copy, and the states of all tokens behind a text of the attacker's.
+
+        Those, and the states of all tokens at position 0, are computed once a depth.
+        """
         if self._blocks is None or self._blocks[0] != depth:
             if self._blocks is not None:
                 self._blocks[1].close()
-            self._blocks = depth, PublicBlocks(self.spec, self.weights, depth, CONTEXT, threads=self.threads)
-        return self._blocks[1]
+            self._blocks, clock = None, Clock()
+            blocks = PublicBlocks(self.spec, self.weights, depth, CONTEXT, threads=self.threads)
+            self._blocks = depth, blocks, blocks.vocabulary(self.texts(1, 1, FIT_LENGTH)[0][:BEHIND])
+            blocks.vocabulary(())
+            self.tables_seconds = clock.cost().seconds
+        return self._blocks[1:]
 
     @cached_property
     def prior(self) -> NextToken:
@@ -184,7 +194,7 @@ def utility(subject: Subject, k: int, noise: float, prompts: int, length: int) -
 def inversion(
     subject: Subject, k: int, noise: float, prior: bool, prompts: int, length: int, fit: int
 ) -> dict[str, Any]:
-    texts, blocks = subject.texts(0, prompts, length), subject.blocks(k)
+    texts, (blocks, _) = subject.texts(0, prompts, length), subject.blocks(k)
     add = noise_of(k, noise)
     seen = [add(blocks.states(text)) for text in texts]
     return attacked(subject, k, noise, prior, texts, seen, fit)
@@ -192,7 +202,7 @@ def inversion(
 
 def null(subject: Subject, k: int, prompts: int, length: int, fit: int) -> dict[str, Any]:
     """Random states, as long as the true ones, have nothing to do with the prompt."""
-    texts, blocks, rng = subject.texts(0, prompts, length), subject.blocks(k), np.random.default_rng(k)
+    texts, (blocks, _), rng = subject.texts(0, prompts, length), subject.blocks(k), np.random.default_rng(k)
     seen = []
     for text in texts:
         states = blocks.states(text)
@@ -206,24 +216,24 @@ def attacked(
     subject: Subject, k: int, noise: float, prior: bool, texts: Sequence[Sequence[int]], seen: Sequence[np.ndarray],
     fit: int,
 ) -> dict[str, Any]:  # fmt: skip
-    blocks = subject.blocks(k)
-    blocks((), np.zeros(1, np.int64))  # the table of first states is made once and is not of this cell's cost
+    blocks, table = subject.blocks(k)  # made once, and not of this cell's cost
     clock = Clock()
     likeness = likeness_of(subject, k, noise, fit)
     guesses = [invert(each, blocks, likeness, noise, subject.prior if prior else None) for each in seen]
-    cost = clock.cost(subject.table, *seen, tokens=sum(map(len, texts)))
+    cost = clock.cost(table, *seen, tokens=sum(map(len, texts)))
     truths = [np.array(text) for text in texts]
     exactly = sum(int(np.array_equal(guess, truth)) for guess, truth in zip(guesses, truths, strict=True))
-    details = {"prompts": len(texts), "whole_prompts": exactly, "attacker_tokens": fit}
+    details = {"prompts": len(texts), "whole_prompts": exactly, "attacker_tokens": fit,
+               "tables_seconds": subject.tables_seconds}  # fmt: skip
     return score_prompts("inversion", guesses, truths, subject.spec.vocab, cost, details).to_json()
 
 
 def likeness_of(subject: Subject, k: int, noise: float, fit: int) -> Likeness:
     """Position 0 is left out: its states stand apart, and the attack looks them up."""
-    blocks, texts = subject.blocks(k), subject.texts(1, -(-fit // (FIT_LENGTH - 1)), FIT_LENGTH)
+    (blocks, table), texts = subject.blocks(k), subject.texts(1, -(-fit // (FIT_LENGTH - 1)), FIT_LENGTH)
     states = np.concatenate([blocks.states(text)[1:] for text in texts])[:fit]
     tokens = np.array([token for text in texts for token in text[1:]])[:fit]
-    return Likeness.fit(subject.table, tokens, states, noise)
+    return Likeness.fit(table, tokens, states, noise)
 
 
 def noise_of(k: int, noise: float) -> Noise:

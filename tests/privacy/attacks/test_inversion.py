@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -20,9 +21,9 @@ from headrace.spec.errors import InvalidRequest
 
 SPEC = decoder()
 STORE = RandomStore(SPEC)
-TABLE = STORE.tensors["embed.weight"].numpy()
 PROMPTS = [np.array(draw(20, seed)) for seed in (21, 22, 23)]
-SEARCH = Search(wave=16, waves=2)
+SEARCH = Search(wave=16, waves=5)
+"""All of the vocabulary at worst: contexts move the states of a random model far."""
 
 
 @cache
@@ -34,7 +35,9 @@ def blocks(depth: int) -> PublicBlocks:
 def likeness(depth: int, noise: float = 0.0) -> Likeness:
     texts = [draw(33, seed) for seed in range(100, 120)]
     states = np.concatenate([blocks(depth).states(text)[1:] for text in texts])
-    return Likeness.fit(TABLE, np.array([token for text in texts for token in text[1:]]), states, noise)
+    return Likeness.fit(
+        blocks(depth).vocabulary(texts[0][:7]), np.array([token for text in texts for token in text[1:]]), states, noise
+    )
 
 
 def attack(depth: int, noise: float = 0.0, random: bool = False, prior: NextToken | None = None) -> Recovery:
@@ -62,6 +65,25 @@ def test_random_states_give_chance(depth: int) -> None:
 def test_noise_hides_more_the_stronger_it_is() -> None:
     found = [attack(1, noise).mass.value for noise in (0.1, 1.0, 30.0)]
     assert found[0] > 0.95 and found == sorted(found, reverse=True) and found[2] < 0.3
+
+
+def test_the_likeliest_come_first_and_the_first_wave_that_explains_a_state_is_the_last() -> None:
+    prompt = PROMPTS[0]
+    for depth, most in ((0, 0), (1, VOCAB // 5)):
+        scores = [likeness(depth)(state.astype(float)) for state in blocks(depth).states(prompt.tolist())[1:]]
+        ranks = [int((score > score[token]).sum()) for score, token in zip(scores, prompt[1:], strict=True)]
+        assert np.median(ranks) <= most
+    asked: list[int] = []
+
+    def counted(tokens: Sequence[int], ids: np.ndarray) -> np.ndarray:
+        asked.append(len(ids))
+        return blocks(0)(tokens, ids)
+
+    invert(blocks(0).states(prompt.tolist()), counted, likeness(0), search=SEARCH)
+    assert asked == [VOCAB] + [16] * 19
+    asked.clear()
+    invert(np.ones((2, 32)), counted, likeness(0), search=SEARCH)
+    assert asked == [VOCAB, 16, 16, 16, 16, 3]
 
 
 def test_candidates_have_the_states_they_would_have() -> None:
@@ -114,7 +136,7 @@ def test_tokens_that_fall_together_count_as_fewer() -> None:
 def test_small_parts() -> None:
     assert best_of(np.array([1.0, 5.0, 3.0]), 2).tolist() == [1, 2] and len(best_of(np.zeros(3), 9)) == 3
     assert agreed([1, 2, 3], [1, 2, 4]) == 2 == agreed([1, 2], [1, 2, 4]) and agreed([], [1]) == 0
-    with pytest.raises(InvalidRequest, match="longer text"):
-        Likeness.fit(TABLE, np.zeros(5, np.int64), np.zeros((5, 32)))
+    with pytest.raises(InvalidRequest, match="give a text"):
+        Likeness.fit(blocks(0).vocabulary([1]), np.zeros(0, np.int64), np.zeros((0, 32)))
     with pytest.raises(InvalidRequest, match="one layer"):
         invert(np.zeros(3), blocks(1), likeness(1))

@@ -3,9 +3,10 @@
 A causal model's state at a position is a function of the tokens up to it, and in practice an injective one: tokens
 are found one after the other by running candidates behind what was found (SipIt, Nikolaou et al. 2025, arXiv
 2510.15511; vocabulary matching, Thomas et al. 2025). To run the whole vocabulary at every position costs too much
-here, so candidates come in waves, likeliest first: by a linear model of states given tokens and, under noise, by the
-public model's own prediction (the prior of BeamClean, arXiv 2505.13758). One guess is kept a position; a beam may
-recover more, so figures are lower bounds of what leaks.
+here. It is run once, behind a text of the attacker's; each state is near that of its token there, and candidates come
+in waves, likeliest first: by that likeness and, under noise, by the public model's own prediction (the prior of
+BeamClean, arXiv 2505.13758). One guess is kept a position; a beam may recover more, so figures are lower bounds of
+what leaks.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ Forward: TypeAlias = Callable[[Sequence[int], np.ndarray], np.ndarray]
 """(tokens before, candidates int [n]) -> the state that each candidate would have: float [n, hidden]."""
 Prior: TypeAlias = Callable[[Sequence[int]], np.ndarray]
 """Tokens before -> log-probability of each token of the vocabulary: float [vocab]."""
+SHRINKAGE = 0.1
+"""Towards equal variances: a thousand states say little of a covariance of hundreds of dimensions."""
 EXACT = 1e-3
 """Distance over norm below which two states are of the same token: rounding stays far below, other tokens above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """States given tokens as Gaussians of one covariance around an affine image of the embedding.
+    """States given tokens as Gaussians of one covariance, each around its token's state behind another text.
 
     `centres` float32 [vocab, d], in the basis that `whiten` [d, d] leads to; `half` [vocab] half their squared norms.
     """
@@ -40,25 +43,21 @@ class Likeness:
 
     @classmethod
     def fit(cls, table: np.ndarray, tokens: np.ndarray, states: np.ndarray, noise: float = 0.0) -> Likeness:
-        """From a text of the attacker's own: int [n], float [n, d], and the embedding [vocab, d].
+        """`table` [vocab, d]: the states of all tokens behind one text.
 
-        `noise`: the ratio under which states are sent. Raises InvalidRequest for too short a text.
+        Tokens int [n] of other texts of the attacker's and their states [n, d] tell how far the context moves a
+        state. `noise`: the ratio under which states are sent. Raises InvalidRequest for no states.
         """
-        width = table.shape[1]
-        if len(tokens) < 2 * width:
-            raise InvalidRequest(
-                f"{len(tokens)} states fit no map of {width} dimensions; give a longer text.", "tokens"
-            )
-        given = np.column_stack([table[tokens], np.ones(len(tokens))]).astype(np.float64)
-        target = states.astype(np.float64)
-        gram = given.T @ given
-        gram[np.diag_indices_from(gram)] += 1e-6 * np.trace(gram) / len(gram)
-        affine = np.linalg.solve(gram, given.T @ target)
-        rest = target - given @ affine
-        power = float(np.mean(target**2))
-        spread = rest.T @ rest / len(rest) + np.eye(width) * power * (noise**2 + EXACT**2)
-        whiten = np.linalg.inv(np.linalg.cholesky(spread)).T
-        centres = (table @ (affine[:-1] @ whiten) + affine[-1] @ whiten).astype(np.float32)
+        if not len(tokens) or len(tokens) != len(states):
+            raise InvalidRequest(f"{len(states)} states of {len(tokens)} tokens fit nothing; give a text.", "tokens")
+        rest = states.astype(np.float64) - table[tokens]
+        shift = rest.mean(axis=0)
+        rest -= shift
+        width, power = table.shape[1], float(np.mean(states.astype(np.float64) ** 2))
+        spread = (1 - SHRINKAGE) * (rest.T @ rest) / len(rest)
+        alike = SHRINKAGE * float(np.mean(rest**2)) + power * (noise**2 + EXACT**2)
+        whiten = np.linalg.inv(np.linalg.cholesky(spread + alike * np.eye(width))).T
+        centres = ((table + shift) @ whiten).astype(np.float32)
         return cls(centres, np.einsum("vd,vd->v", centres, centres) / 2, whiten)
 
     def __call__(self, state: np.ndarray) -> np.ndarray:

@@ -40,6 +40,10 @@ class PublicBlocks:
         self._hold(prefix)
         return self._behind(len(prefix), ids)
 
+    def vocabulary(self, prefix: Sequence[int]) -> np.ndarray:
+        """The state of every token behind the prefix, float32 [vocab, hidden]."""
+        return self(prefix, np.arange(self.vocab))
+
     @cached_property
     def _first(self) -> np.ndarray:
         """Of every token at position 0, where nothing else enters: float32 [vocab, hidden]."""
