@@ -63,7 +63,8 @@ In brackets the 95 % interval, over prompts where errors go together. *Same toke
 choice is the plain model's, and KL, in nats, how far its distribution is from the plain one.
 
 {noise}
-Processor time is that of a token of the prompt; {tables}.
+Processor time is that of a token of the prompt. Before that the whole vocabulary is run twice, once for all prompts:
+{tables}.
 
 The attack keeps one guess a position and looks at no more than a few hundred candidates; better ones exist (beams,
 trained inverters), so these are lower bounds of what leaks. Prompts are paragraphs of Python's language reference,
@@ -140,7 +141,7 @@ def tables_line(results: Results) -> str:
     for k in results.found["sizes"]["depths"]:
         cell = results.of("inversion", k=k, noise=0.0, prior=False)
         took.append(told(cell, lambda found: f"{found['details']['tables_seconds']:.0f} s") + f" at k = {k}")
-    return "before that the whole vocabulary is run twice, once for all prompts: " + ", ".join(took)
+    return ", ".join(took)
 
 
 def null_lines(results: Results) -> str:
