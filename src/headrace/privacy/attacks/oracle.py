@@ -32,7 +32,9 @@ def written(engine: Surface, tokens: int, start: int | None = None, seed: int = 
     count = -(-tokens // length)
     begun = np.random.default_rng(seed).integers(engine.spec.vocab, size=count).tolist()
     firsts = begun if start is None else [start] * count
-    found = [text for at in range(0, count, AT_ONCE) for text in _texts(engine, firsts[at : at + AT_ONCE], length, seed + at)]
+    found = [
+        text for at in range(0, count, AT_ONCE) for text in _texts(engine, firsts[at : at + AT_ONCE], length, seed + at)
+    ]
     return np.concatenate([np.array(text, np.int64) for text in found])[:tokens]
 
 

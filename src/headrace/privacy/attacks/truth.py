@@ -48,7 +48,9 @@ def truth_of(folder: Path, key: ClientKey, spec: ModelSpec) -> Truth:
     """What is true of an exported folder. Raises ArtefactError where the key is another one's."""
     manifest = read_manifest(folder)
     if (manifest.key_id, manifest.epoch) != (key.master.key_id(), key.master.epoch):
-        raise ArtefactError(f"{folder} was veiled with another key or epoch; score it by the key that it was made with.")
+        raise ArtefactError(
+            f"{folder} was veiled with another key or epoch; score it by the key that it was made with."
+        )
     return Truth.of(key, spec, manifest.condition)
 
 
