@@ -27,7 +27,7 @@ def bags(texts: Sequence[Sequence[int]], vocab: int) -> np.ndarray:
 
 
 def learn(vectors: np.ndarray, held: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
-    """The linear map from a vector and a one to whether each token is there: [n, d] and [n, vocab] -> [d + 1, vocab]."""
+    """The linear map from a vector and a one to which tokens are there: [n, d], [n, vocab] -> [d + 1, vocab]."""
     inputs = _with_one(vectors)
     square = inputs.T @ inputs
     square += ridge * np.trace(square) / len(square) * np.eye(len(square))
