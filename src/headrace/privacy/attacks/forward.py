@@ -28,7 +28,7 @@ class Prefix:
     """
 
     def __init__(
-        self, model: Opened, layer: int, longest: int, options: EngineOptions | None = None, at_once: int = AT_ONCE
+        self, model: Opened, layer: int, longest: int, threads: int | None = None, at_once: int = AT_ONCE
     ) -> None:
         """`longest`: tokens of the longest text. Raises InvalidRequest for a layer or length that there is not."""
         spec = model.spec
@@ -44,8 +44,8 @@ class Prefix:
         self._each = longest // PAGE_TOKENS + 1
         self._groups = len(self.spec.state_groups())
         limits = Limits((self._size * self._each,) * self._groups, max(self._size, longest), 1)
-        wanted = options or EngineOptions(state_type="fp32")
-        self._executor = make_executor(self.spec, ResidentStore(model.tensors), limits, Ledger(), wanted)
+        options = EngineOptions(state_type="fp32", threads=threads)
+        self._executor = make_executor(self.spec, ResidentStore(model.tensors), limits, Ledger(), options)
         self._held: list[int] = []
         self._step = 0
 

@@ -13,7 +13,6 @@ from headrace.privacy.attacks.kv import plane_lengths, read_keys
 from headrace.privacy.attacks.recovery import Clock, Cost, Recovery, score_confidence, score_positions
 from headrace.privacy.attacks.states import Read, read_states
 from headrace.spec.errors import InvalidRequest
-from headrace.spec.options import EngineOptions
 
 LEAST_KEYS = 8
 """Fewer cached tokens do not tell a plane's factor."""
@@ -26,7 +25,7 @@ def hidden_states(
     layer: int = 1,
     told: Sequence[int] = (),
     truth: np.ndarray | None = None,
-    options: EngineOptions | None = None,
+    threads: int | None = None,
     at_once: int = AT_ONCE,
 ) -> Recovery:
     """A text from the states of one layer, by trying the vocabulary at each position (`states.read_states`).
@@ -38,10 +37,10 @@ def hidden_states(
     _check(public, deployed, ids)
     if len(told) >= len(ids):
         raise InvalidRequest(f"All {len(ids)} tokens are told; give a longer text.", "told")
-    with Prefix(deployed, layer, len(ids), options, at_once=1) as served:
+    with Prefix(deployed, layer, len(ids), threads, at_once=1) as served:
         observed = served.states(ids.tolist())
     clock = Clock()
-    with Prefix(public, layer, len(ids), options, at_once) as own:
+    with Prefix(public, layer, len(ids), threads, at_once) as own:
         read = read_states(observed, own, "rotation", told)
     details = {"layer": layer, "told": len(told), "sure": float(read.sure[len(told) :].mean())}
     cost = clock.cost(observed, tokens=len(ids))
