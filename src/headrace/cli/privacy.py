@@ -51,7 +51,8 @@ def report(
 ) -> None:
     """Slowdown and recovery of plain, veil, split and mpc: the veil's measured here, the others from result files."""
     check_extra()
-    from headrace.privacy.report import chart, measured, veiled_for
+    from headrace.privacy.figure import figure
+    from headrace.privacy.measure import measured, veiled_for
 
     held = opened_key(key, identity, passphrase_file)
     with veiled_for(opened(model), None if public is None else opened(public), held) as case:
@@ -62,6 +63,6 @@ def report(
     else:
         write(made.text())
     if svg is not None:
-        svg.write_text(chart(made), encoding="utf-8")
+        svg.write_text(figure(made), encoding="utf-8")
     if threshold is not None:
         made.check(threshold)
