@@ -98,7 +98,7 @@ def _oracle(case: Case, known: np.ndarray, tokens: int, options: EngineOptions) 
 
 
 def slowdown(plain: Opened, veiled: Opened, runs: int, options: EngineOptions = EngineOptions()) -> float:
-    """Seconds a token of the veiled model over those of the plain one at the same weight type: a median of alternations.
+    """Seconds a token of the veiled model over those of the plain one at the same weight type, in alternation: a median.
 
     One sequence is decoded after a short prompt; of an encoder a whole text is run.
     """

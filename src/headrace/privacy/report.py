@@ -110,11 +110,9 @@ def veil_line(slowdown: float | None, recoveries: Sequence[Recovery]) -> Line:
         return Line("veil", slowdown, None, "", OPEN if slowdown is None else MEASURED_HERE)
     best = max(recoveries, key=lambda recovery: recovery.worst)
     scored = "" if best.scored_by == "key" else ", by its own confidence"
-    return Line("veil", slowdown, max(best.types, best.mass, key=_value), best.attack + scored, MEASURED_HERE)
-
-
-def _value(found: Share) -> float:
-    return found.value
+    return Line(
+        "veil", slowdown, max(best.types, best.mass, key=lambda found: found.value), best.attack + scored, MEASURED_HERE
+    )
 
 
 def stored_lines(folder: Path | None) -> list[Line]:
