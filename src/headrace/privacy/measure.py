@@ -98,7 +98,7 @@ def _oracle(case: Case, known: np.ndarray, tokens: int, options: EngineOptions) 
 
 
 def slowdown(plain: Opened, veiled: Opened, runs: int, options: EngineOptions = EngineOptions()) -> float:
-    """Seconds a token of the veiled model over those of the plain one at the same weight type, in alternation: a median.
+    """Seconds a token of the veiled model over the plain one's at the same weight type: the median of alternations.
 
     One sequence is decoded after a short prompt; of an encoder a whole text is run.
     """

@@ -1,4 +1,4 @@
-"""On a folder that `veil export` wrote: align finds the planted key, a foreign model and an independent key give chance."""
+"""On a folder that `veil export` wrote align finds the key; a foreign model and an independent key give chance."""
 
 from __future__ import annotations
 
