@@ -44,7 +44,9 @@ def hidden_states(
         read = read_states(observed, own, "rotation", told)
     details = {"layer": layer, "told": len(told), "sure": float(read.sure[len(told) :].mean())}
     cost = clock.cost(observed, tokens=len(ids))
-    return _scored("hidden", read, ids, len(told), truth, public.spec.vocab, cost, 1 + len(told), details)
+    # A position tells a norm and an inner product with each state before it.
+    chance = float(np.mean([chance_of(1 + position) for position in range(len(told), len(ids))]))
+    return _scored("hidden", read, ids, len(told), truth, public.spec.vocab, cost, chance, details)
 
 
 def cached_keys(public: Opened, deployed: Opened, ids: np.ndarray, truth: np.ndarray | None = None) -> Recovery:
@@ -56,9 +58,9 @@ def cached_keys(public: Opened, deployed: Opened, ids: np.ndarray, truth: np.nda
     clock = Clock()
     read = read_keys(observed, plane_lengths(public))
     cost = clock.cost(observed, tokens=len(ids))
-    dimensions = observed.shape[1] * observed.shape[2]
+    chance = chance_of(observed.shape[1] * observed.shape[2])
     details = {"layer": 0, "sure": float(read.sure.mean())}
-    return _scored("kv", read, ids, 0, truth, public.spec.vocab, cost, dimensions, details)
+    return _scored("kv", read, ids, 0, truth, public.spec.vocab, cost, chance, details)
 
 
 def _scored(
@@ -69,11 +71,11 @@ def _scored(
     truth: np.ndarray | None,
     vocab: int,
     cost: Cost,
-    dimensions: int,
+    chance: float,
     details: dict[str, float],
 ) -> Recovery:
     if truth is None:
-        return score_confidence(attack, read.sure[told:], chance_of(dimensions), cost, details=details)
+        return score_confidence(attack, read.sure[told:], chance, cost, details=details)
     return score_positions(attack, read.tokens[told:], truth[ids[told:]], vocab, cost, details)
 
 
