@@ -43,7 +43,7 @@ def test_tables_are_those_of_the_key(case: Deployment) -> None:
 def test_align_finds_the_whole_planted_key(case: Deployment) -> None:
     found = align_folder(case.public, case.deployed, case.truth)
     assert found.types.value > 0.99 and found.types.low > found.types.chance and found.scored_by == "key"
-    first = found.details["first_layer"]
+    keys = found.details["keys"]
     assert (
         found.details["rotation_error"] < 1e-3 and first["heads"] == first["units"] == 1 and first["unexplained"] < 1e-3
     )

@@ -20,18 +20,18 @@ ENOUGH = 0.5
 
 
 def align_folder(public: Opened, deployed: Opened, truth: Truth | None = None) -> Recovery:
-    """The token map and the rotation from the two embeddings, then the first layer's keys.
+    """The token map and the rotation from the two embeddings, then the keys of all layers.
 
     Invariants of single tokens are the start, moments where these do not lead on. Without `truth` what counts is
     how many ids the attack is sure of. Raises InvalidRequest for tables of different shape.
     """
     clock, tables = Clock(), (public.embedding(), deployed.embedding())
     found, start = _best(*tables, (public.head(), deployed.head()))
-    key = first_layer(public, deployed, found.rotation)
+    keys = layer_keys(public, deployed, found.rotation)
     sure = decisive(*tables, found)
     details: dict[str, Any] = {"start": start, "matched": list(found.matched), "sure": float(sure.mean())}
-    if key is not None:
-        details["first_layer"] = _described(key, truth)
+    if keys:
+        details["keys"] = _described(keys, truth)
     return _scored("align", found, tables, sure, truth, clock, details)
 
 
@@ -77,18 +77,20 @@ def _scored(
     return score_map(attack, found.token_map, truth.token_map, cost, held_out=held_out, details=details)
 
 
-def first_layer(public: Opened, deployed: Opened, rotation: np.ndarray) -> LayerKey | None:
-    """The keys of the first layer; None for a model without norms before its blocks or without a dense gated MLP."""
-    layer = public.spec.layers[0]
-    if layer.norms not in ("before", "both") or not layer.mlp.gated or layer.mlp.experts:
-        return None
-    return layer_key(public.layer(0), deployed.layer(0), 0, layer.attention.kv_heads, rotation)
+def layer_keys(public: Opened, deployed: Opened, rotation: np.ndarray) -> list[LayerKey]:
+    """The keys of every layer that has norms before its blocks and a dense gated MLP, the others left out."""
+    found = []
+    for number, layer in enumerate(public.spec.layers):
+        if layer.norms in ("before", "both") and layer.mlp.gated and not layer.mlp.experts:
+            weights = public.layer(number), deployed.layer(number)
+            found.append(layer_key(*weights, number, layer.attention.kv_heads, rotation))
+    return found
 
 
-def _described(key: LayerKey, truth: Truth | None) -> dict[str, float]:
-    """`unexplained`: of the values' and up rows' norm. `heads`, `units`: shares that are right."""
-    found = {"unexplained": key.residual}
+def _described(keys: list[LayerKey], truth: Truth | None) -> dict[str, float]:
+    """`unexplained`: of the norm of values' and up rows, at the worst. `heads`, `units`: shares that are right."""
+    found: dict[str, float] = {"layers": len(keys), "unexplained": max(key.residual for key in keys)}
     if truth is not None:
-        found["heads"] = float((key.heads == truth.heads(0)).mean())
-        found["units"] = float((key.units == truth.units(0)).mean())
+        found["heads"] = float(np.mean([(key.heads == truth.heads(at)).mean() for at, key in enumerate(keys)]))
+        found["units"] = float(np.mean([(key.units == truth.units(at)).mean() for at, key in enumerate(keys)]))
     return found
