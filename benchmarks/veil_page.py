@@ -169,9 +169,9 @@ def align_table(results: Results) -> str:
 
 def artefact_table(results: Results) -> str:
     found = results.of("align-artefact")
-    first = found[0]["details"].get("first_layer", {}) if found else {}
+    solved = found[0]["details"].get("keys", {}) if found else {}
     error = f"{found[0]['details']['rotation_error']:.1e}" if found else OPEN
-    keys = [percent(first[name]) if name in first else OPEN for name in ("heads", "units")]
+    keys = [percent(solved[name]) if name in solved else OPEN for name in ("heads", "units")]
     row = [shown(found), error, *keys, seconds(found)]
     return table(["token map", "error of the rotation", "key heads", "hidden units", "processor time"], [row])
 

@@ -65,7 +65,7 @@ def align(
     threshold: Threshold = None,
     json: g.Json = False,
 ) -> None:
-    """Public weights against a veiled folder: the token map, the rotation and the first layer's keys."""
+    """Public weights against a veiled folder: the token map, the rotation and each layer's keys."""
     check_extra()
     from headrace.privacy.attacks.on_weights import align_folder
 

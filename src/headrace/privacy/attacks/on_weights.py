@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -77,20 +78,20 @@ def _scored(
     return score_map(attack, found.token_map, truth.token_map, cost, held_out=held_out, details=details)
 
 
-def layer_keys(public: Opened, deployed: Opened, rotation: np.ndarray) -> list[LayerKey]:
-    """The keys of every layer that has norms before its blocks and a dense gated MLP, the others left out."""
-    found = []
+def layer_keys(public: Opened, deployed: Opened, rotation: np.ndarray) -> dict[int, LayerKey]:
+    """Layer -> its keys, for every one that has norms before its blocks and a dense gated MLP, the others left out."""
+    found: dict[int, LayerKey] = {}
     for number, layer in enumerate(public.spec.layers):
         if layer.norms in ("before", "both") and layer.mlp.gated and not layer.mlp.experts:
             weights = public.layer(number), deployed.layer(number)
-            found.append(layer_key(*weights, number, layer.attention.kv_heads, rotation))
+            found[number] = layer_key(*weights, number, layer.attention.kv_heads, rotation)
     return found
 
 
-def _described(keys: list[LayerKey], truth: Truth | None) -> dict[str, float]:
+def _described(keys: Mapping[int, LayerKey], truth: Truth | None) -> dict[str, float]:
     """`unexplained`: of the norm of values' and up rows, at the worst. `heads`, `units`: shares that are right."""
-    found: dict[str, float] = {"layers": len(keys), "unexplained": max(key.residual for key in keys)}
+    found: dict[str, float] = {"layers": len(keys), "unexplained": max(key.residual for key in keys.values())}
     if truth is not None:
-        found["heads"] = float(np.mean([(key.heads == truth.heads(at)).mean() for at, key in enumerate(keys)]))
-        found["units"] = float(np.mean([(key.units == truth.units(at)).mean() for at, key in enumerate(keys)]))
+        found["heads"] = float(np.mean([(key.heads == truth.heads(at)).mean() for at, key in keys.items()]))
+        found["units"] = float(np.mean([(key.units == truth.units(at)).mean() for at, key in keys.items()]))
     return found
