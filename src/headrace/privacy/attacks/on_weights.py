@@ -79,13 +79,19 @@ def _scored(
 
 
 def layer_keys(public: Opened, deployed: Opened, rotation: np.ndarray) -> dict[int, LayerKey]:
-    """Layer -> its keys, for every one that has norms before its blocks and a dense gated MLP, the others left out."""
+    """Layer -> its keys, for every one that has norms before its blocks and a dense gated MLP; none of another shape."""
     found: dict[int, LayerKey] = {}
+    if _shapes(public) != _shapes(deployed):
+        return found
     for number, layer in enumerate(public.spec.layers):
         if layer.norms in ("before", "both") and layer.mlp.gated and not layer.mlp.experts:
             weights = public.layer(number), deployed.layer(number)
             found[number] = layer_key(*weights, number, layer.attention.kv_heads, rotation)
     return found
+
+
+def _shapes(model: Opened) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in model.tensors.items() if name.startswith("layers.")}
 
 
 def _described(keys: Mapping[int, LayerKey], truth: Truth | None) -> dict[str, float]:
