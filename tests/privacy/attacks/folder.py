@@ -80,5 +80,5 @@ def deploy(folder: Path, dtype: str = "f32", **model: float) -> Deployment:
     key, target = fixed_key(source, 7), folder / "veiled"
     export(source, key, target, Export(dtype))
     deployed = Opened(target)
-    other = Truth.of(fixed_key(source, 8), deployed.spec)
+    other = Truth.of(fixed_key(source, 10), deployed.spec)
     return Deployment(Opened(source), deployed, key, truth_of(target, key, deployed.spec), other)

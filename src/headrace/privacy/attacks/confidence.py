@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.privacy.attacks.align import Alignment
+from headrace.privacy.attacks.align import Alignment, procrustes
 from headrace.privacy.attacks.recovery import UNKNOWN, Share, share
 from headrace.privacy.attacks.traffic import Traffic
 
@@ -22,18 +22,35 @@ def chance_of(dimensions: int) -> float:
 
 
 def decisive(public: np.ndarray, deployed: np.ndarray, found: Alignment, sample: int = SAMPLE) -> np.ndarray:
-    """For a sample of deployed rows, whether each is decisively nearest to the public row it is mapped to: bool [n]."""
-    rows = np.random.default_rng(0).permutation(len(deployed))[:sample]
-    moved = (deployed[rows] @ found.rotation.T).astype(np.float32)
-    lengths = np.einsum("nd,nd->n", public, public)
-    sure = np.empty(len(rows), bool)
-    for start in range(0, len(rows), BLOCK):
-        part = slice(start, start + BLOCK)
-        apart = lengths - 2 * (moved[part] @ public.T)
-        apart += np.einsum("nd,nd->n", moved[part], moved[part])[:, None]
-        best = apart.argmin(axis=1)
+    """For a sample of deployed rows, whether each is decisively nearest to the public row it is mapped to: bool [n].
+
+    The rotation is fitted anew, to the matches of the rows outside of the sample's half: with few rows a rotation
+    can be found that suits any matches.
+    """
+    rows = np.random.default_rng(0).permutation(len(deployed))
+    halves = rows[::2], rows[1::2]
+    sure = []
+    for fitted, others in (halves, halves[::-1]):
+        tested = others[: sample // 2]
+        moved = deployed[tested] @ _turn(public, deployed, found, fitted).T
+        sure.append(_nearest_by_far(public, moved, found.token_map[tested]))
+    return np.concatenate(sure)
+
+
+def _turn(public: np.ndarray, deployed: np.ndarray, found: Alignment, rows: np.ndarray) -> np.ndarray:
+    return procrustes(public[found.token_map[rows]], deployed[rows])
+
+
+def _nearest_by_far(public: np.ndarray, moved: np.ndarray, matches: np.ndarray) -> np.ndarray:
+    """For each row of `moved` [n, d]: its nearest public row is its match, and the next best is well away."""
+    moved, lengths = moved.astype(np.float32), np.einsum("nd,nd->n", public, public)
+    sure = np.empty(len(moved), bool)
+    for start in range(0, len(moved), BLOCK):
+        part = moved[start : start + BLOCK]
+        apart = lengths - 2 * (part @ public.T) + np.einsum("nd,nd->n", part, part)[:, None]
         nearest, second = np.maximum(np.partition(apart, 1, axis=1)[:, :2], 0).T
-        sure[part] = (best == found.token_map[rows[part]]) & (nearest < RATIO**2 * second)
+        is_match = apart.argmin(axis=1) == matches[start : start + BLOCK]
+        sure[start : start + BLOCK] = is_match & (nearest < RATIO**2 * second)
     return sure
 
 

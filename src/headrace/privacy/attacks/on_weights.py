@@ -79,7 +79,7 @@ def _scored(
 
 
 def layer_keys(public: Opened, deployed: Opened, rotation: np.ndarray) -> dict[int, LayerKey]:
-    """Layer -> its keys, for every one that has norms before its blocks and a dense gated MLP; none of another shape."""
+    """Layer -> its keys, for every one that has norms before its blocks and a gated MLP; none of another shape."""
     found: dict[int, LayerKey] = {}
     if _shapes(public) != _shapes(deployed):
         return found
