@@ -221,8 +221,8 @@ def inversion(
 
     theirs, own = lines(texts), [line for path in known for line in lines(path)]
     with progress_bars(quiet=json) as report, LLM(model, options(threads), report) as llm:
-        vectors, tokenizer = [llm.embed(some) for some in (theirs, own)], llm.engine.tokenizer
+        stored, own_vectors, tokenizer = llm.embed(theirs), llm.embed(own), llm.engine.tokenizer
         assert tokenizer is not None, "the model has embedded text"
         tokens, own_tokens = ([tokenizer.encode(line, bos=False) for line in some] for some in (theirs, own))
-        recovery = invert(*vectors, tokens, own_tokens, llm.engine.spec.vocab)
+        recovery = invert(stored, own_vectors, tokens, own_tokens, llm.engine.spec.vocab)
     finish(recovery, threshold, json)
