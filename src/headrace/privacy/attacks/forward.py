@@ -51,7 +51,7 @@ class Prefix:
 
     def states(self, tokens: Sequence[int]) -> np.ndarray:
         """float32 [tokens, hidden] of a text."""
-        self._held = []
+        self._held = []  # overwrites what the first sequence holds
         return self._run([self._row(0, 0, tokens)])[0]
 
     def __call__(self, tokens: Sequence[int]) -> np.ndarray:

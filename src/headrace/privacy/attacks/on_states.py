@@ -11,7 +11,7 @@ from headrace.privacy.attacks.confidence import chance_of
 from headrace.privacy.attacks.forward import AT_ONCE, Prefix
 from headrace.privacy.attacks.kv import plane_lengths, read_keys
 from headrace.privacy.attacks.recovery import Clock, Cost, Recovery, score_confidence, score_positions
-from headrace.privacy.attacks.states import Read, read_states
+from headrace.privacy.attacks.states import Beginning, Read, read_states
 from headrace.spec.errors import InvalidRequest
 
 LEAST_KEYS = 8
@@ -41,12 +41,13 @@ def hidden_states(
         observed = served.states(ids.tolist())
     clock = Clock()
     with Prefix(public, layer, len(ids), threads, at_once) as own:
-        read = read_states(observed, own, "rotation", told)
-    details = {"layer": layer, "told": len(told), "sure": float(read.sure[len(told) :].mean())}
+        beginning = Beginning(told, own.states(told)) if told else None
+        read = read_states(observed, own, "rotation", beginning)
+    details = {"layer": layer, "told": len(told), "sure": float(read.sure.mean())}
     cost = clock.cost(observed, tokens=len(ids))
     # A position tells a norm and an inner product with each state before it.
     chance = float(np.mean([chance_of(1 + position) for position in range(len(told), len(ids))]))
-    return _scored("hidden", read, ids, len(told), truth, public.spec.vocab, cost, chance, details)
+    return _scored("hidden", read, ids[len(told) :], truth, public.spec.vocab, cost, chance, details)
 
 
 def cached_keys(public: Opened, deployed: Opened, ids: np.ndarray, truth: np.ndarray | None = None) -> Recovery:
@@ -60,14 +61,13 @@ def cached_keys(public: Opened, deployed: Opened, ids: np.ndarray, truth: np.nda
     cost = clock.cost(observed, tokens=len(ids))
     chance = chance_of(observed.shape[1] * observed.shape[2])
     details = {"layer": 0, "sure": float(read.sure.mean())}
-    return _scored("kv", read, ids, 0, truth, public.spec.vocab, cost, chance, details)
+    return _scored("kv", read, ids, truth, public.spec.vocab, cost, chance, details)
 
 
 def _scored(
     attack: str,
     read: Read,
     ids: np.ndarray,
-    told: int,
     truth: np.ndarray | None,
     vocab: int,
     cost: Cost,
@@ -75,8 +75,8 @@ def _scored(
     details: dict[str, float],
 ) -> Recovery:
     if truth is None:
-        return score_confidence(attack, read.sure[told:], chance, cost, details=details)
-    return score_positions(attack, read.tokens[told:], truth[ids[told:]], vocab, cost, details)
+        return score_confidence(attack, read.sure, chance, cost, details=details)
+    return score_positions(attack, read.tokens, truth[ids], vocab, cost, details)
 
 
 def _check(public: Opened, deployed: Opened, ids: np.ndarray) -> None:

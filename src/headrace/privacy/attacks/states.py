@@ -25,10 +25,17 @@ Forward: TypeAlias = Callable[[Sequence[int]], np.ndarray]
 
 
 class Read(NamedTuple):
-    """`tokens` int [n], those told included. `sure` bool [n]: decisively nearer than the next best token."""
+    """`tokens` int [n]. `sure` bool [n]: decisively nearer than the next best token."""
 
     tokens: np.ndarray
     sure: np.ndarray
+
+
+class Beginning(NamedTuple):
+    """What the attacker knows of a text already: `tokens` [n], a template's say, and its own states of them [n, d]."""
+
+    tokens: Sequence[int]
+    states: np.ndarray
 
 
 def vocabulary_match(observed: np.ndarray, forward: Forward, cover: Cover = "none") -> np.ndarray:
@@ -40,21 +47,23 @@ def vocabulary_match(observed: np.ndarray, forward: Forward, cover: Cover = "non
     return read_states(observed, forward, cover).tokens
 
 
-def read_states(observed: np.ndarray, forward: Forward, cover: Cover = "none", told: Sequence[int] = ()) -> Read:
-    """As `vocabulary_match`, with the first tokens known: under a rotation the first state has its norm alone."""
+def read_states(
+    observed: np.ndarray, forward: Forward, cover: Cover = "none", beginning: Beginning | None = None
+) -> Read:
+    """As `vocabulary_match`, of what comes after the beginning. Under a rotation a first state has its norm alone."""
     if observed.ndim != 2:
         raise InvalidRequest(f"States of shape {observed.shape} are no [tokens, d]; give those of one layer.", "states")
-    tokens: list[int] = []
+    known, seen = beginning or Beginning((), np.empty((0, observed.shape[1])))
+    tokens = list(known)
     sure: list[bool] = []
-    seen = np.empty((0, observed.shape[1]))
-    for position, state in enumerate(observed.astype(np.float64)):
-        states = forward(tokens).astype(np.float64)
+    for position in range(len(known), len(observed)):
+        states, state = forward(tokens).astype(np.float64), observed[position].astype(np.float64)
         apart = _apart(states, state, seen, observed[:position], cover)
         best, second = np.partition(apart, 1)[:2]
-        tokens.append(int(told[position]) if position < len(told) else int(apart.argmin()))
+        tokens.append(int(apart.argmin()))
         sure.append(bool(best < RATIO * second))
         seen = np.vstack([seen, states[tokens[-1]]])
-    return Read(np.array(tokens), np.array(sure))
+    return Read(np.array(tokens[len(known) :], np.int64), np.array(sure, bool))
 
 
 def _apart(states: np.ndarray, state: np.ndarray, own: np.ndarray, before: np.ndarray, cover: Cover) -> np.ndarray:
