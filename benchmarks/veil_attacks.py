@@ -34,7 +34,7 @@ TOLD = (256, 1024)
 RUNS = 3
 WRITTEN = (3_000, 30_000)
 """Ids that the veiled model writes as its own oracle."""
-READ, TOLD_FIRST, CACHED = 12, 4, 64
+READ, TOLD_FIRST, CACHED = 24, 4, 64
 """Tokens of a text whose hidden states are seen, of which the first are told; tokens whose keys are."""
 ATTACKS = ("align", "bigram", "known-pairs", "deployed")
 
