@@ -23,9 +23,9 @@ from headrace.privacy.attacks.oracle import oracle
 from headrace.privacy.attacks.recovery import Recovery
 from headrace.privacy.attacks.truth import Truth, truth_of
 from headrace.privacy.report import Report, plain_line, results_folder, stored_lines, veil_line
-from headrace.privacy.veil.artefact import MANIFEST
 from headrace.privacy.veil.export import export
 from headrace.privacy.veil.keyfile import ClientKey
+from headrace.privacy.veil.notice import MANIFEST
 from headrace.privacy.veil.shards import Kind, stored
 from headrace.privacy.veil.source import new_key
 from headrace.spec.batch import Batch, Row
