@@ -9,9 +9,9 @@ from privacy.attacks.folder import HEADS, HIDDEN, KEY_HEADS, VOCAB, Deployment, 
 
 pytest.importorskip("headrace.backends.native._kernels", reason="the native kernels were not built")
 
-from headrace.privacy.attacks.forward import Prefix
 from headrace.privacy.attacks.kv import plane_lengths, read_keys
 from headrace.privacy.attacks.on_states import cached_keys, hidden_states
+from headrace.privacy.attacks.public_model import PublicBlocks
 from headrace.spec.errors import InvalidRequest
 
 IDS = np.random.default_rng(5).integers(VOCAB, size=96)
@@ -23,19 +23,13 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     return deploy(tmp_path_factory.mktemp("case"))
 
 
-def test_candidates_have_the_states_of_the_text_they_make(case: Deployment) -> None:
-    with Prefix(case.public, 1, 20, threads=1, at_once=50) as model:
-        text = TEXT.tolist()
-        whole = model.states(text)
-        for length in (0, 3, 4):
-            assert np.allclose(model(text[:length])[text[length]], whole[length], atol=1e-5)
-        assert np.allclose(model(text[:2])[text[2]], whole[2], atol=1e-5), "another text takes the place of the first"
-
-
 def test_states_are_those_of_the_plain_model_turned(case: Deployment) -> None:
-    with Prefix(case.public, 2, 20, threads=1, at_once=1) as plain, Prefix(case.deployed, 2, 20, 1, 1) as veiled:
-        ours, theirs = veiled.states(TEXT.tolist()), plain.states(case.truth.token_map[TEXT].tolist())
-    assert np.allclose(ours, theirs @ case.truth.rotation, atol=1e-3)
+    texts = case.truth.token_map[TEXT], TEXT
+    plain, veiled = (
+        PublicBlocks(model.spec, model.loaded.weights, 1, 32, threads=1, backend="native").states(ids.tolist())
+        for model, ids in zip((case.public, case.deployed), texts, strict=True)
+    )
+    assert np.allclose(veiled, plain @ case.truth.rotation, atol=1e-3)
 
 
 def test_a_text_is_read_from_hidden_states(case: Deployment) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
 
 from headrace.privacy.attacks.artefact import Opened
 from headrace.privacy.attacks.confidence import chance_of
-from headrace.privacy.attacks.forward import AT_ONCE, Prefix
 from headrace.privacy.attacks.kv import plane_lengths, read_keys
+from headrace.privacy.attacks.public_model import PublicBlocks
 from headrace.privacy.attacks.recovery import Clock, Cost, Recovery, score_confidence, score_positions
 from headrace.privacy.attacks.states import Beginning, Read, read_states
 from headrace.spec.errors import InvalidRequest
 
+AT_ONCE = 256
 LEAST_KEYS = 8
 """Fewer cached tokens do not tell a plane's factor."""
 
@@ -26,7 +28,6 @@ def hidden_states(
     told: Sequence[int] = (),
     truth: np.ndarray | None = None,
     threads: int | None = None,
-    at_once: int = AT_ONCE,
 ) -> Recovery:
     """A text from the states of one layer, by trying the vocabulary at each position (`states.read_states`).
 
@@ -37,17 +38,27 @@ def hidden_states(
     _check(public, deployed, ids)
     if len(told) >= len(ids):
         raise InvalidRequest(f"All {len(ids)} tokens are told; give a longer text.", "told")
-    with Prefix(deployed, layer, len(ids), threads, at_once=1) as served:
+    with closing(_blocks(deployed, layer, len(ids), threads)) as served:
         observed = served.states(ids.tolist())
     clock = Clock()
-    with Prefix(public, layer, len(ids), threads, at_once) as own:
+    with closing(_blocks(public, layer, len(ids), threads)) as own:
         beginning = Beginning(told, own.states(told)) if told else None
-        read = read_states(observed, own, "rotation", beginning)
+        read = read_states(observed, own.vocabulary, "rotation", beginning)
     details = {"layer": layer, "told": len(told), "sure": float(read.sure.mean())}
     cost = clock.cost(observed, tokens=len(ids))
     # A position tells a norm and an inner product with each state before it.
     chance = float(np.mean([chance_of(1 + position) for position in range(len(told), len(ids))]))
     return _scored("hidden", read, ids[len(told) :], truth, public.spec.vocab, cost, chance, details)
+
+
+def _blocks(model: Opened, depth: int, longest: int, threads: int | None) -> PublicBlocks:
+    """Raises InvalidRequest for a layer that nothing comes behind, or for a text that the context does not hold."""
+    if not model.spec.causal or not 1 <= depth < len(model.spec.layers):
+        most = len(model.spec.layers) - 1
+        raise InvalidRequest(f"{model.name} has no hidden state {depth}; give a decoder and 1 to {most}.", "layer")
+    if longest > model.spec.context:
+        raise InvalidRequest(f"{longest} tokens exceed the context of {model.spec.context}; give fewer.", "tokens")
+    return PublicBlocks(model.spec, model.loaded.weights, depth, longest, AT_ONCE, threads, "auto")
 
 
 def cached_keys(public: Opened, deployed: Opened, ids: np.ndarray, truth: np.ndarray | None = None) -> Recovery:
