@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,7 +107,25 @@ def results(subject: Subject, sizes: Sizes, rows: list[dict[str, Any]]) -> dict[
     return {"kind": "split inversion", "model": subject.name, "vocab": subject.spec.vocab,
             "hidden": subject.spec.hidden, "layers": len(subject.spec.layers), "machine": measured_on(),
             "scipy": installed("scipy"), "date": today(), "commit": commit_of(ROOT), "sizes": asdict(sizes),
-            "cells": sum(1 for _ in sizes.cells(list(KINDS))), "done": len(rows), "rows": rows}  # fmt: skip
+            "cells": sum(1 for _ in sizes.cells(list(KINDS))), "done": len(rows),
+            "privacy_report": report_lines(rows), "rows": rows}  # fmt: skip
+
+
+def report_lines(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of `headrace privacy report`: each cut without noise, and with noise as strong as the states."""
+    slower = {row["setting"]["k"]: row["found"]["slowdown"] for row in rows if row["kind"] == "exact"}
+    best: dict[tuple[int, float], dict[str, Any]] = {}
+    for row in rows:
+        where = row["setting"]["k"], row["setting"].get("noise")
+        if row["kind"] == "inversion" and where[1] in (0.0, 1.0):
+            best[where] = max(
+                best.get(where, row["found"]["mass"]), row["found"]["mass"], key=lambda each: each["value"]
+            )
+    return [
+        {"profile": f"split:{k}" + (f", noise {noise:g}" if noise else ""), "slowdown": slower.get(k),
+         "recovery": share, "attack": "inversion"}
+        for (k, noise), share in sorted(best.items(), key=lambda item: item[0])
+    ]  # fmt: skip
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """The attacks on veil at full counts: how much of a real vocabulary each recovers, and what it costs.
 
-    python benchmarks/veil_attacks.py [align bigram known-pairs] [--seconds 900] [--output FILE]
+    python benchmarks/veil_attacks.py [align bigram known-pairs deployed] [--seconds 900] [--output FILE]
 
 A cell is one attack at one setting and one run. Cells are kept in the user's cache as they are done and are not
 run twice; with --seconds no new cell is begun after that much processor time. What is done goes to the output.
+*deployed* are the attacks on a whole folder of `veil export`, and on what it serves.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ NOISES = (0.0, 0.1, 0.3, 1.0)
 TOKENS = (3_000, 30_000, 300_000, 1_000_000)
 TOLD = (256, 1024)
 RUNS = 3
-ATTACKS = ("align", "bigram", "known-pairs")
+WRITTEN = (3_000, 30_000)
+"""Ids that the veiled model writes as its own oracle."""
+READ, TOLD_FIRST, CACHED = 24, 4, 64
+"""Tokens of a text whose hidden states are seen, of which the first are told; tokens whose keys are."""
+ATTACKS = ("align", "bigram", "known-pairs", "deployed")
 
 
 class Cell(NamedTuple):
@@ -52,6 +57,9 @@ class Sizes:
     tokens: tuple[int, ...] = TOKENS
     told: tuple[int, ...] = TOLD
     runs: int = RUNS
+    written: tuple[int, ...] = WRITTEN
+    read: int = READ
+    cached: int = CACHED
 
     def cells(self, attacks: list[str]) -> Iterator[Cell]:
         if "align" in attacks:
@@ -68,6 +76,16 @@ class Sizes:
         if "known-pairs" in attacks:
             for told in self.told:
                 yield Cell("known-pairs-weights", {"noise": 1.0, "told": told}, 0)
+        if "deployed" in attacks:
+            yield from self.deployed()
+
+    def deployed(self) -> Iterator[Cell]:
+        """On what `veil export` writes, as it is served: bf16."""
+        about = {"dtype": "bf16"}
+        yield Cell("align-artefact", about, 0)
+        yield from (Cell("oracle", about | {"written": written}, 0) for written in self.written)
+        yield Cell("kv", about | {"positions": self.cached}, 0)
+        yield Cell("hidden", about | {"positions": self.read, "told": TOLD_FIRST, "layer": 1}, 0)
 
 
 def kept(path: Path) -> dict[str, dict[str, Any]]:

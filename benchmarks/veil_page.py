@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "veil_attacks.json"
 PAGE = ROOT / "docs" / "privacy.md"
 OPEN = "not measured yet"
+READ, CACHED = {"positions": 24, "told": 4}, 64
+"""What veil_attacks.py asks for, where nothing is measured yet."""
 KNOWN = ((256, "types"), (256, "mass"), (1024, "types"), (1024, "mass"))
 
 HEADER = """# Privacy
@@ -47,6 +49,9 @@ The veiled embedding is P (E + noise) Q, stored as bf16; noise is given as its F
 private fine-tune or deliberate noise would add. *moments* needs the embedding alone; *invariants* also the untied head.
 
 {align}
+On the folder that `veil export` writes (bf16), as it is served:
+
+{artefact}
 ## Bigram: ids on the wire only
 
 The 1,000 most frequent ids by quadratic matching of bigram graphs, the others by propagation, against pairing by
@@ -65,6 +70,14 @@ The attacker knows the text of the first ids of the traffic and is scored on the
 With the weights as well, under noise as strong as the embedding, told the tokens of some ids at random:
 
 {pairs}
+## What a served model keeps and writes
+
+On the same folder. *oracle*: the veiled model writes ids from no prompt, and bigrams are matched with the attacker's
+documentation. *kv*: the first layer's cached keys of {cached} tokens, by the lengths of their rotary planes, which one
+factor a plane covers. *hidden*: the first layer's output for {read} tokens, of which a template's first {told} are
+told; the whole vocabulary is tried at each of the others. The text is Shakespeare's.
+
+{deployed}
 Run it again, or go on where it stopped: `python benchmarks/veil_attacks.py`, then `python benchmarks/veil_page.py`.
 {done} of {cells} cells are done; the machine was {machine}.
 """
@@ -102,6 +115,14 @@ def seconds(recoveries: Sequence[dict[str, Any]]) -> str:
     return f"{sum(each['cost']['seconds'] for each in recoveries) / len(recoveries):.2g} s"
 
 
+def writing(recoveries: Sequence[dict[str, Any]]) -> str:
+    """The attack's time, and the time in which the model wrote the traffic."""
+    if not recoveries:
+        return OPEN
+    spent = sum(each["details"]["writing_seconds"] for each in recoveries) / len(recoveries)
+    return f"{seconds(recoveries)}, and {spent:.2g} s of writing"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
@@ -115,20 +136,23 @@ def threats(results: Results) -> str:
     texts = f"mass {shown(short, 'mass')} at 3,000 tokens, {shown(longer, 'mass')} at 30,000; lengths, repeats"
     whole = f"**{shown(aligned)}** of the token map; {shown(noisy)} under noise as strong as the embedding"
     others = f"mass {shown(told, 'mass')} of the others at 30,000 tokens"
-    oracle = "all that C tells, with traffic without end: the model itself is the oracle"
+    own = results.of("oracle", written=30_000)
+    oracle = f"mass {shown(own, 'mass')} from 30,000 ids that it writes itself; no text of the victim's is needed"
+    cached, states = results.of("kv"), results.of("hidden")
+    kept = f"the prompt: {shown(cached, 'mass')} from keys, {shown(states, 'mass')} from hidden states"
     rows = [
         ["nothing but the network", "what TLS shows", "–", "TLS", "–"],
         ["C: logs, caches", texts, seconds(longer), "a new token map a tenant and every few thousand tokens slows it",
          "a larger vocabulary, “N!”"],
         ["C and 256 known tokens", others, seconds(told), "no key used over a public template; special ids permuted",
          "special ids left fixed"],
-        ["W~ only", oracle, OPEN, "attested hardware; short-lived keys", "secrecy of the method"],
+        ["W~ only", oracle, writing(own), "attested hardware; short-lived keys", "secrecy of the method"],
         ["**W~ and W0**", whole, seconds(aligned), "none within veil; split, MPC or attested hardware",
          "fine-tuning, LoRA, noise, keys per head"],
         ["W~ of two keys", "how the keys relate: rows match up to a rotation", "as W~ and W0", "never to keep both",
          "re-keying alone"],
-        ["KV cache or activations, and W0", "the prompt", OPEN, "masks of one use, attested hardware",
-         "a static rotation"],
+        ["KV cache or activations, and W0", kept, f"{seconds(cached)}; {seconds(states)}",
+         "masks of one use, attested hardware", "a static rotation"],
         ["a malicious server", "may answer with another model", "–", "canary prompts with kept answers", "–"],
     ]  # fmt: skip
     return table(["a party has", "and learns", "at a cost of", "what helps", "what does not"], rows)
@@ -141,6 +165,26 @@ def align_table(results: Results) -> str:
         error = f"{found[0]['details']['rotation_error']:.1e}" if found else OPEN
         rows.append([start, f"{noise:g}", shown(found), error, seconds(found)])
     return table(["start", "noise", "token map", "error of the rotation", "processor time"], rows)
+
+
+def artefact_table(results: Results) -> str:
+    found = results.of("align-artefact")
+    solved = found[0]["details"].get("keys", {}) if found else {}
+    error = f"{found[0]['details']['rotation_error']:.1e}" if found else OPEN
+    keys = [percent(solved[name]) if name in solved else OPEN for name in ("heads", "units")]
+    row = [shown(found), error, *keys, seconds(found)]
+    return table(["token map", "error of the rotation", "key heads", "hidden units", "processor time"], [row])
+
+
+def deployed_table(results: Results) -> str:
+    rows = []
+    for written in (3_000, 30_000):
+        own = results.of("oracle", written=written)
+        rows.append([f"oracle, {written:,} ids", shown(own), shown(own, "mass"), writing(own)])
+    for attack in ("kv", "hidden"):
+        found = results.of(attack)
+        rows.append([attack, shown(found), shown(found, "mass"), seconds(found)])
+    return table(["attack", "types", "mass", "processor time"], rows)
 
 
 def traffic_table(results: Results, columns: Sequence[tuple[str, Callable[..., str]]]) -> str:
@@ -173,7 +217,11 @@ def page(found: dict[str, Any]) -> str:
         ["told", "token map of the others", "processor time"],
         [[f"{each:,}", shown(found_), seconds(found_)] for each, found_ in told],
     )
+    states = next((row["setting"] for row in found["rows"] if row["attack"] == "hidden"), READ)
+    cached = next((row["setting"]["positions"] for row in found["rows"] if row["attack"] == "kv"), CACHED)
     body = ABOUT.format(
+        artefact=artefact_table(results), deployed=deployed_table(results), cached=cached, read=states["positions"],
+        told=states["told"],
         align=align_table(results), bigram=bigrams, known=known, pairs=pairs,
         done=found["done"], cells=found["cells"], machine=found["machine"]["hardware"],
     )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from veil_deployed import attack_deployed
 
 from headrace.model.catalogue import cache_folder
 from headrace.model.gguf_file import read_gguf
@@ -30,10 +31,20 @@ class Texts(NamedTuple):
 
 
 class Subject:
-    """`embedding` float32 [vocab, dim]; `gain` float32 [dim], of the final norm. Keys are drawn by numpy."""
+    """`embedding` float32 [vocab, dim]; `gain` float32 [dim], of the final norm. Keys are drawn by numpy.
 
-    def __init__(self, name: str, embedding: np.ndarray, gain: np.ndarray, encode: Callable[[str], Sequence[int]]):
-        self.name, self.embedding, self.gain, self.encode = name, embedding, gain, encode
+    `path`: the model's own, for the attacks on what `veil export` writes of it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        embedding: np.ndarray,
+        gain: np.ndarray,
+        encode: Callable[[str], Sequence[int]],
+        path: Path = Path(),
+    ):
+        self.name, self.embedding, self.gain, self.encode, self.path = name, embedding, gain, encode, path
         self.texts = cache(self._texts)
 
     @classmethod
@@ -43,7 +54,7 @@ class Subject:
         tokenizer = Tokenizer.from_gguf(file)
         assert tokenizer is not None
         tables = [file.tensors[name].numpy() for name in ("token_embd.weight", "output_norm.weight")]
-        return cls(file.name, *tables, tokenizer.encode)
+        return cls(file.name, *tables, tokenizer.encode, path)
 
     @property
     def vocab(self) -> int:
@@ -82,6 +93,9 @@ def _all(found: Sequence[Work]) -> list[str]:
 
 def run_cell(subject: Subject, attack: str, setting: Mapping[str, Any], run: int) -> Recovery:
     """One attack at one setting; the run draws the key, the split and where the traffic begins."""
+    if "dtype" in setting:
+        texts = subject.texts("cross-domain", run)
+        return attack_deployed(subject.path, texts.victim, texts.attacker, attack, setting, run)
     if "domain" in setting:
         return _on_traffic(subject, attack, setting, run)
     return _on_weights(subject, attack, setting, run)

@@ -18,6 +18,7 @@ from headrace.cli import (
     evaluate,
     evidence,
     models,
+    privacy,
     probe,
     pull,
     run,
@@ -126,6 +127,7 @@ app.add_typer(trace.app, name="trace")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(veil.app, name="veil")
 app.add_typer(split.app, name="split")
+app.add_typer(privacy.app, name="privacy")
 
 
 def _version(wanted: bool) -> None:

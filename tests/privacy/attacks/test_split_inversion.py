@@ -17,6 +17,7 @@ pytest.importorskip("headrace.backends.native._kernels", reason="the native kern
 
 from headrace.model.loading import load_model
 from headrace.privacy.attacks.corpora import Work
+from headrace.privacy.report import stored_lines
 from headrace.spec.ledger import Ledger
 from server.twin import write_twin
 
@@ -59,6 +60,11 @@ def test_every_cell_runs_and_none_twice(bench: tuple[ModuleType, ModuleType, Mod
     assert found.of("inversion", k=1, noise=0.0, prior=False)["mass"]["value"] == 1.0
     assert found.of("null", k=1)["mass"]["value"] < 0.5
     assert pages.OPEN not in pages.page(found.found)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "split.json").write_text(json.dumps(found.found), encoding="utf-8")
+    clear, noisy, mpc = stored_lines(tmp_path / "results")
+    assert (clear.profile, noisy.profile, mpc.profile) == ("split:1", "split:1, noise 1", "mpc")
+    assert clear.recovery is not None and clear.recovery.value == 1.0 and clear.slowdown == exact["slowdown"]
 
 
 def test_the_page_is_fresh_and_every_figure_is_of_the_results(

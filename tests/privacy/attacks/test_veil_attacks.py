@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from privacy.attacks.folder import write_model
 from privacy.attacks.keyed import embedding
 
 pytest.importorskip("scipy.optimize", reason="needs the extra headrace[privacy]")
@@ -46,19 +47,27 @@ def encode(text: str) -> Sequence[int]:
 
 def test_every_cell_runs_and_none_twice(bench: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
     attacks, subject_module = bench
-    subject = subject_module.Subject("tiny", embedding(VOCAB, DIM), np.linspace(0.5, 2, DIM), encode)
-    sizes = attacks.Sizes(noises=(0.0,), tokens=(2_000,), told=(40,), runs=1)
+    pytest.importorskip("headrace.backends.native._kernels", reason="the native kernels were not built")
+    model = write_model(tmp_path / "model", vocab=VOCAB)
+    subject = subject_module.Subject("tiny", embedding(VOCAB, DIM), np.linspace(0.5, 2, DIM), encode, model)
+    sizes = attacks.Sizes(
+        noises=(0.0,), tokens=(2_000,), told=(40,), runs=1, written=(400,), read=attacks.TOLD_FIRST + 2, cached=32
+    )
     path, names = tmp_path / "cells.jsonl", list(attacks.ATTACKS)
     assert attacks.run(subject, sizes, names, path, seconds=-1) == []
     rows = attacks.run(subject, sizes, names, path, seconds=1e9)
     kinds = {"align", "bigram", "rank-frequency", "known-pairs", "known-pairs-weights"}
+    kinds |= {"align-artefact", "oracle", "kv", "hidden"}
     assert {row["attack"] for row in rows} == kinds and len(rows) == len(list(sizes.cells(names)))
     for row in rows:
         recovery = Recovery.from_json(row["recovery"])
         assert recovery.cost.seconds > 0 and recovery.cost.bytes > 0
-        assert recovery.cost.tokens == row["setting"].get("tokens", 0)
+        served = row["setting"].get("tokens", row["setting"].get("positions", 0))
+        assert recovery.cost.tokens == served
     align = next(row for row in rows if row["attack"] == "align")
     assert align["recovery"]["types"]["value"] > 0.95
+    whole = next(row for row in rows if row["attack"] == "align-artefact")
+    assert whole["recovery"]["types"]["value"] > 0.95
 
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20] + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from headrace.privacy.split.cut import Cut, before, check_depth
-from headrace.privacy.split.piece import Piece
+from headrace.privacy.split.piece import Backend, Piece
 from headrace.spec.batch import PageCopy
 from headrace.spec.executor import WeightStore
 from headrace.spec.model import PAGE_TOKENS, ModelSpec
@@ -19,12 +19,12 @@ class PublicBlocks:
 
     def __init__(
         self, spec: ModelSpec, weights: WeightStore, depth: int, context: int = 256, batch: int = 64,
-        threads: int | None = None,
+        threads: int | None = None, backend: Backend = "reference",
     ) -> None:  # fmt: skip
         check_depth(spec, depth)
         cut = before(spec, weights, depth)
         self.vocab = spec.vocab
-        self._piece = Piece(cut, context=context, threads=threads, rows=batch, spare=batch)
+        self._piece = Piece(cut, context=context, threads=threads, rows=batch, spare=batch, backend=backend)
         self._read = len(cut.spec.layers) if depth else 0
         self._prefix: list[int] = []
 

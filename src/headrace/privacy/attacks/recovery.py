@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from headrace.spec.errors import HeadraceError, InvalidRequest
 
 UNKNOWN = -1
 """In a token map: the attack names no token for this id."""
+
+
+ScoredBy: TypeAlias = Literal["key", "confidence"]
+"""What a share counts: what is right by the true key, or, without that, what the attack is sure of by itself."""
 
 
 class RecoveryOverThreshold(HeadraceError):
@@ -97,9 +101,11 @@ class Recovery:
     scored: int
     cost: Cost
     details: Mapping[str, Any] = field(default_factory=dict)
+    scored_by: ScoredBy = "key"
 
     def __str__(self) -> str:
-        return f"{self.attack}: types {self.types}, token mass {self.mass}, of {self.scored:,}; {self.cost}"
+        sure = "" if self.scored_by == "key" else ", by its own confidence"
+        return f"{self.attack}{sure}: types {self.types}, token mass {self.mass}, of {self.scored:,}; {self.cost}"
 
     @property
     def worst(self) -> float:
@@ -119,7 +125,8 @@ class Recovery:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recovery:
         types, mass, cost = Share(**value["types"]), Share(**value["mass"]), Cost(**value["cost"])
-        return cls(value["attack"], types, mass, value["scored"], cost, value["details"])
+        by = value.get("scored_by", "key")
+        return cls(value["attack"], types, mass, value["scored"], cost, value["details"], by)
 
 
 def score_map(
@@ -143,3 +150,33 @@ def score_map(
     types = share(np.ones(int(scored.sum())), found, chance)
     mass = share(weights[scored], found, chance)
     return Recovery(attack, types, mass, int(scored.sum()), cost, dict(details or {}))
+
+
+def score_positions(
+    attack: str,
+    guess: np.ndarray,
+    truth: np.ndarray,
+    vocab: int,
+    cost: Cost,
+    details: Mapping[str, Any] | None = None,
+) -> Recovery:
+    """Tokens named position by position, int [tokens] each: mass is of the positions, types weigh each token once."""
+    found, counts = guess == truth, np.bincount(truth, minlength=vocab)
+    types = share(1.0 / counts[truth], found, 1 / vocab)
+    return Recovery(
+        attack, types, share(np.ones(len(truth)), found, 1 / vocab), len(np.unique(truth)), cost, dict(details or {})
+    )
+
+
+def score_confidence(
+    attack: str,
+    sure: np.ndarray,
+    chance: float,
+    cost: Cost,
+    weights: np.ndarray | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Recovery:
+    """What an attack is sure of without a key to check it by: bool [n], occurrences float [n] where they differ."""
+    types = share(np.ones(len(sure)), sure, chance)
+    mass = types if weights is None else share(weights, sure, chance)
+    return Recovery(attack, types, mass, len(sure), cost, dict(details or {}), "confidence")

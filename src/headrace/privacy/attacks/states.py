@@ -9,11 +9,12 @@ same search over keys and values is the collision attack on KV caches (Luo et al
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from headrace.privacy.attacks.align import procrustes
+from headrace.privacy.attacks.confidence import RATIO
 from headrace.privacy.attacks.nearest import nearest
 from headrace.privacy.attacks.propagate import Told
 from headrace.spec.errors import InvalidRequest
@@ -23,22 +24,46 @@ Forward: TypeAlias = Callable[[Sequence[int]], np.ndarray]
 """From the tokens before to the state that each token of the vocabulary would have next: [vocab, d]."""
 
 
+class Read(NamedTuple):
+    """`tokens` int [n]. `sure` bool [n]: decisively nearer than the next best token."""
+
+    tokens: np.ndarray
+    sure: np.ndarray
+
+
+class Beginning(NamedTuple):
+    """What the attacker knows of a text already: `tokens` [n], a template's say, and its own states of them [n, d]."""
+
+    tokens: Sequence[int]
+    states: np.ndarray
+
+
 def vocabulary_match(observed: np.ndarray, forward: Forward, cover: Cover = "none") -> np.ndarray:
     """The prompt behind the states of one layer, [tokens, d] -> int [tokens].
 
     `cover` is what one fixed key did to the dimensions of all states. Costs one forward pass of the vocabulary a
     position. Raises InvalidRequest for states that are no table.
     """
+    return read_states(observed, forward, cover).tokens
+
+
+def read_states(
+    observed: np.ndarray, forward: Forward, cover: Cover = "none", beginning: Beginning | None = None
+) -> Read:
+    """As `vocabulary_match`, of what comes after the beginning. Under a rotation a first state has its norm alone."""
     if observed.ndim != 2:
         raise InvalidRequest(f"States of shape {observed.shape} are no [tokens, d]; give those of one layer.", "states")
-    tokens: list[int] = []
-    seen = np.empty((0, observed.shape[1]))
-    for position, state in enumerate(observed.astype(np.float64)):
-        states = forward(tokens).astype(np.float64)
+    known, seen = beginning or Beginning((), np.empty((0, observed.shape[1])))
+    tokens = list(known)
+    sure: list[bool] = []
+    for position in range(len(known), len(observed)):
+        states, state = forward(tokens).astype(np.float64), observed[position].astype(np.float64)
         apart = _apart(states, state, seen, observed[:position], cover)
+        best, second = np.partition(apart, 1)[:2]
         tokens.append(int(apart.argmin()))
+        sure.append(bool(best < RATIO * second))
         seen = np.vstack([seen, states[tokens[-1]]])
-    return np.array(tokens)
+    return Read(np.array(tokens[len(known) :], np.int64), np.array(sure, bool))
 
 
 def _apart(states: np.ndarray, state: np.ndarray, own: np.ndarray, before: np.ndarray, cover: Cover) -> np.ndarray:

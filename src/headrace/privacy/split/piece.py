@@ -9,7 +9,7 @@ model runs, and its bits are the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from headrace.spec.ledger import Ledger
 from headrace.spec.model import PAGE_TOKENS
 from headrace.spec.options import EngineOptions
 
+Backend: TypeAlias = Literal["auto", "native", "reference"]
 STEP = 128
 """Most tokens of one step, and of one message."""
 
@@ -35,7 +36,7 @@ class Piece:
 
     def __init__(
         self, cut: Cut, slots: int = 1, context: int = 1024, threads: int | None = None, rows: int = STEP,
-        logits: int = 1, spare: int = 0, backend: Literal["reference", "native"] = "reference",
+        logits: int = 1, spare: int = 0, backend: Backend = "reference",
     ) -> None:  # fmt: skip
         self.spec, self.table = cut.spec, cut.table
         self.context = min(context, cut.spec.context)
@@ -44,7 +45,7 @@ class Piece:
         self.spare = range(slots * self.each, slots * self.each + spare)
         self.groups = len(cut.spec.state_groups())
         limits = Limits((slots * self.each + spare,) * self.groups, self.rows, logits)
-        options = EngineOptions(backend=backend, dtype="fp32", threads=threads)
+        options = EngineOptions(backend=backend, dtype="fp32", state_type="fp32", threads=threads)
         self._executor = make_executor(cut.spec, cut.weights, limits, Ledger(), options)
         self._step = 0
         if self.table is not None:

@@ -1,0 +1,68 @@
+"""`headrace privacy`: what each profile costs and what each party still learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli import attack
+from headrace.cli import generation as g
+from headrace.cli.attacked import check_extra, known_ids, opened, opened_key, options
+from headrace.cli.show import print_json, write
+from headrace.cli.veil import Identity, Passphrase
+
+app = typer.Typer(no_args_is_help=True, help="What a deployment gives away, measured by attacks on it.")
+app.add_typer(attack.app, name="attack")
+
+Subject = Annotated[str, typer.Argument(help="A veiled folder; or a plain model, which is veiled here for the report.")]
+Key = Annotated[
+    Path | None, typer.Option(help="Key file of the veiled folder to score by, or to veil the plain model with.")
+]
+Public = Annotated[str | None, typer.Option(help="The public model that an attacker of the folder would take.")]
+Known = Annotated[
+    list[Path], typer.Option("--known", help="Text (or ids) that an attacker without the public weights has.")
+]
+Tokens = Annotated[int, typer.Option(min=2, help="With --known: ids that the veiled model writes for the attack.")]
+Runs = Annotated[int, typer.Option(min=0, help="Alternations by which the slowdown is measured; 0: it is not.")]
+Results = Annotated[Path | None, typer.Option(help="Folder of result files (default: this checkout's).")]
+Svg = Annotated[Path | None, typer.Option(help="Write slowdown against recovery to this file.")]
+Threshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Fail where more than this is recovered under the veil.")
+]
+
+
+@app.command()
+def report(
+    model: Subject,
+    public: Public = None,
+    known: Known = [],  # noqa: B006
+    tokens: Tokens = 30_000,
+    runs: Runs = 5,
+    results: Results = None,
+    svg: Svg = None,
+    threads: attack.Threads = None,
+    key: Key = None,
+    identity: Identity = None,
+    passphrase_file: Passphrase = None,
+    threshold: Threshold = None,
+    json: g.Json = False,
+) -> None:
+    """Slowdown and recovery of plain, veil, split and mpc: the veil's measured here, the others from result files."""
+    check_extra()
+    from headrace.privacy.figure import figure
+    from headrace.privacy.measure import measured, veiled_for
+
+    held = opened_key(key, identity, passphrase_file)
+    with veiled_for(opened(model), None if public is None else opened(public), held) as case:
+        own = known_ids(known, case.public or case.deployed) if known else None
+        made = measured(case, own, tokens, runs, results, options(threads))
+    if json:
+        print_json(made.to_json())
+    else:
+        write(made.text())
+    if svg is not None:
+        svg.write_text(figure(made), encoding="utf-8")
+    if threshold is not None:
+        made.check(threshold)

@@ -1,0 +1,111 @@
+"""The report says what was measured here, what a file says, and what nobody measured; its threshold holds both ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from privacy.attacks.folder import Deployment, deploy, write_model
+
+pytest.importorskip("headrace.backends.native._kernels", reason="the native kernels were not built")
+
+from headrace.privacy.attacks.artefact import Opened
+from headrace.privacy.attacks.recovery import RecoveryOverThreshold
+from headrace.privacy.figure import figure
+from headrace.privacy.measure import Case, measured, slowdown, veiled_for
+from headrace.privacy.report import OPEN, stored_lines
+from headrace.spec.errors import HeadraceError, InvalidRequest
+from headrace.spec.options import EngineOptions
+
+OPTIONS = EngineOptions(threads=1, state_memory=8)
+SHARE = {"value": 0.4, "low": 0.3, "high": 0.5, "chance": 0.003}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    return deploy(tmp_path_factory.mktemp("case"))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Of split a result file, of mpc none."""
+    lines = [{"profile": "split:2", "slowdown": 3.5, "recovery": SHARE, "attack": "inversion"}]
+    lines.append({"profile": "split:0", "slowdown": None, "recovery": None, "attack": ""})
+    stored = {"kind": "split", "model": "tiny", "date": "2026-11-23", "privacy_report": lines}
+    (tmp_path / "privacy_split.json").write_text(json.dumps(stored), encoding="utf-8")
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    return tmp_path
+
+
+def test_public_weights_are_over_and_figures_are_of_this_artefact(case: Deployment, results: Path) -> None:
+    with veiled_for(case.deployed, case.public, case.key) as held:
+        report = measured(held, runs=0, results=results, options=OPTIONS)
+    plain, veil, first, second, mpc = report.lines
+    assert plain.slowdown == 1 and plain.recovery is not None and plain.recovery.value == 1
+    assert veil.recovery is not None and veil.recovery.value > 0.99 and veil.attack == "align"
+    assert veil.slowdown is None and "measured here" in veil.source
+    assert (first.profile, second.profile) == ("split:0", "split:2") and "2026-11-23" in second.source
+    assert mpc.recovery is None and mpc.source == OPEN
+    with pytest.raises(RecoveryOverThreshold):
+        report.check(0.5)
+    text = report.text()
+    assert "align" in text and "server – ids under one fixed permutation" in text and OPEN in text
+    stored = json.loads(json.dumps(report.to_json()))
+    assert stored["lines"][1]["sees"]["server"] and stored["attacks"][0]["scored_by"] == "key"
+
+
+def test_a_foreign_model_is_under(case: Deployment, tmp_path: Path) -> None:
+    foreign = Opened(write_model(tmp_path / "foreign", seed=77))
+    for key in (case.key, None):
+        with veiled_for(case.deployed, foreign, key) as held:
+            measured(held, runs=0, results=tmp_path).check(0.1)
+
+
+def test_without_public_weights_the_model_is_the_oracle(case: Deployment, tmp_path: Path) -> None:
+    """Of an attacker whose text is another language's."""
+    known = np.random.default_rng(0).integers(case.deployed.spec.vocab, size=4000)
+    with veiled_for(case.deployed, None, case.key) as held:
+        report = measured(held, known, tokens=1500, results=tmp_path, options=OPTIONS)
+    assert [each.attack for each in report.recoveries] == ["oracle"] and report.lines[1].slowdown is None
+    report.check(0.2)
+
+
+def test_what_nothing_attacked_passes_no_threshold(case: Deployment, tmp_path: Path) -> None:
+    report = measured(Case(case.deployed, None, None), results=tmp_path)
+    assert report.lines[1].recovery is None
+    with pytest.raises(InvalidRequest, match="--public or --known"):
+        report.check(1.0)
+
+
+def test_a_plain_model_is_veiled_for_the_report(case: Deployment, tmp_path: Path) -> None:
+    with veiled_for(case.public, None, None) as held:
+        report, folder = measured(held, runs=0, results=tmp_path), held.deployed.path
+        assert (folder / "veil.json").is_file()
+    assert not folder.exists() and report.lines[1].recovery is not None and report.lines[1].recovery.value > 0.99
+    with pytest.raises(InvalidRequest, match="leave --public out"), veiled_for(case.public, case.public, None):
+        pass
+
+
+def test_both_models_run_at_one_weight_type(case: Deployment, tmp_path: Path) -> None:
+    assert 0 < slowdown(case.public, case.deployed, 2, OPTIONS) < 100
+    halved = deploy(tmp_path, "bf16")
+    assert 0 < slowdown(halved.public, halved.deployed, 1, OPTIONS) < 100
+
+
+def test_the_figure_shows_what_was_measured(case: Deployment, results: Path) -> None:
+    with veiled_for(case.deployed, case.public, case.key) as held:
+        report = measured(held, runs=1, results=results, options=OPTIONS)
+    drawn = figure(report)
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert drawn.count("<circle") == 3 and "split:2 (inversion)" in drawn and "not measured: split:0, mpc" in drawn
+
+
+def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"privacy_report": [{"profile": "mpc"}], "date": "x"}', encoding="utf-8")
+    with pytest.raises(HeadraceError, match=r"bad\.json is damaged"):
+        stored_lines(tmp_path)
+    assert [line.profile for line in stored_lines(None)] == ["split", "mpc"]
