@@ -52,9 +52,9 @@ SITE = (
 MONTH = "January February March April May June July August September October November December".split()
 WORD = (
     "apple arrow autumn banner beacon canyon castle cherry cloud coral cotton crystal dagger desert diamond dragon "
-    "eagle ember falcon fern forest galaxy ginger glacier hazel horizon indigo island jasmine jungle kitten lantern lemon "
-    "lily marble meadow melody monsoon nectar oasis ocean olive orchid panther pebble pepper pioneer planet puzzle "
-    "quartz rainbow raven saddle saffron shadow sparrow summit thunder tiger tulip valley velvet willow zebra"
+    "eagle ember falcon fern forest galaxy ginger glacier hazel horizon indigo island jasmine jungle kitten lantern "
+    "lemon lily marble meadow melody monsoon nectar oasis ocean olive orchid panther pebble pepper pioneer planet "
+    "puzzle quartz rainbow raven saddle saffron shadow sparrow summit thunder tiger tulip valley velvet willow zebra"
 ).split()
 LISTS = {
     "colour": COLOUR, "thing": THING, "room": ROOM, "trade": TRADE, "site": SITE, "month": MONTH, "word": WORD,

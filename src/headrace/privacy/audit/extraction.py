@@ -10,8 +10,9 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from headrace.privacy.attacks.recovery import Share, share
+from headrace.privacy.attacks.recovery import share
 from headrace.privacy.audit.likelihood import Document, Likelihood
+from headrace.privacy.audit.rates import Interval
 from headrace.spec.sampling import Sampling, Stop
 
 CANDIDATES = 8
@@ -35,9 +36,10 @@ def extract(
     return found
 
 
-def extracted(found: Sequence[bool]) -> Share:
-    """The share, with Wilson's interval. Chance is 0: no document's ending can be guessed from nothing."""
-    return share(np.ones(len(found)), np.array(found), 0.0)
+def extracted(found: Sequence[bool]) -> Interval:
+    """The share, with Wilson's interval. What luck finds is for a control to say."""
+    rate = share(np.ones(len(found)), np.array(found), 0.0)
+    return Interval(rate.value, rate.low, rate.high)
 
 
 def halves(document: Document) -> tuple[Document, Document]:

@@ -24,8 +24,8 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
-    """A difference and its 95 % interval."""
+class Interval:
+    """A value and its 95 % interval."""
 
     value: float
     low: float
@@ -38,10 +38,10 @@ def auc(scores: Scores, seed: int = 0) -> Share:
     return Share(float(wins.mean()), *_middle(_weighed(wins, seed)), 0.5)
 
 
-def auc_gain(one: Scores, other: Scores, seed: int = 0) -> Gain:
+def auc_gain(one: Scores, other: Scores, seed: int = 0) -> Interval:
     """AUC of one attack less that of another on the same documents, which are resampled together."""
     apart = _wins(one) - _wins(other)
-    return Gain(float(apart.mean()), *_middle(_weighed(apart, seed)))
+    return Interval(float(apart.mean()), *_middle(_weighed(apart, seed)))
 
 
 def tpr(scores: Scores, seed: int = 0) -> Share:

@@ -10,7 +10,7 @@ import msgspec
 from headrace.privacy.attacks.recovery import Share
 from headrace.privacy.audit.blind import LIMIT
 from headrace.privacy.audit.membership import Attack
-from headrace.privacy.audit.rates import Gain
+from headrace.privacy.audit.rates import Interval
 
 THRESHOLD = 0.1
 """Of a member's being told at 1 % FPR, and of a document's being extracted: ten times what chance tells."""
@@ -36,12 +36,16 @@ class Losses(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`gain`: AUC of the loss ratio less that of the plain loss. `blind`: AUC of the texts alone."""
+    """What was found. None stands where nothing was measured.
+
+    `gain`: AUC of the loss ratio less that of the plain loss. `extracted`: share of members. `blind`: AUC of the
+    texts alone.
+    """
 
     audited: str
     told: tuple[Told, ...]
-    gain: Gain | None
-    extracted: Share | None
+    gain: Interval | None
+    extracted: Interval | None
     blind: Share
     losses: Losses
     threshold: float = THRESHOLD
@@ -76,7 +80,7 @@ class Report(msgspec.Struct, frozen=True):
         how = "over" if not self.passed else "within"
         return (
             f"{self.audited} {'passes' if self.passed else 'fails'}: {part} reaches {self.worst:.1%}, {how} the "
-            f"threshold of {self.threshold:.1%}; loss {self.losses.held_out:.3f} on held-out documents."
+            f"threshold of {self.threshold:.1%}."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -94,5 +98,20 @@ def table(report: Report) -> list[Sequence[str]]:
     return [(one.attack, _of(one.auc), _of(one.tpr), f"{one.members} + {one.held_out}") for one in report.told]
 
 
-def _of(found: Share) -> str:
+def lines(report: Report) -> list[str]:
+    """What stands below the table; the verdict comes last."""
+    losses, found = report.losses, [f"Texts alone: AUC {_of(report.blind)}."]
+    if not report.comparable:
+        found.append(
+            "The two sets differ of themselves, so that telling them apart shows no memory; give held-out documents"
+            " of the same kind."
+        )
+    if report.extracted is not None:
+        found.append(f"Second halves found from the first: {_of(report.extracted)}.")
+    before = "" if losses.base_held_out is None else f", {losses.base_held_out:.3f} before training"
+    found.append(f"Loss in nats a token: members {losses.members:.3f}, held-out {losses.held_out:.3f}{before}.")
+    return [*found, report.verdict]
+
+
+def _of(found: Share | Interval) -> str:
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
