@@ -189,7 +189,7 @@ def keep_cell(path: Path, cell: Cell, reports: Reports) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     row = {**cell._asdict(), "reports": {name: msgspec.to_builtins(found) for name, found in reports.items()}}
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write("\n" + json.dumps(row))  # a line that was cut off ends here
 
 
 def read_cells(path: Path) -> dict[Cell, Reports]:
