@@ -79,7 +79,7 @@ def at_chance(trained: Sequence[Reports]) -> Clause:
     }
     luck = [report.extracted.value for reports in trained if (report := reports["control"]).extracted is not None]
     blind = [reports["members"].blind for reports in trained]
-    passed = all(reports["control"].passed for reports in trained)
+    passed = all(reports["control"].passed and reports["members"].comparable for reports in trained)
     holds = passed and all(share.contains_chance for share in pooled.values())
     figure = ", ".join(f"{what} {_shown(share)}" for what, share in pooled.items())
     figure += f"; {', '.join(f'{value:.3f}' for value in luck)} extracted by luck; texts alone: AUC {_each(blind)}"
@@ -133,7 +133,7 @@ def _numbers(cells: Cells) -> Numbers:
             at = f"{cell.variant} {cell.seed} {name}"
             numbers |= {f"{at} {one.attack} tpr": one.tpr.value for one in report.told}
             numbers |= {f"{at} {one.attack} auc": one.auc.value for one in report.told}
-            numbers[f"{at} held-out loss"] = report.losses.held_out
+            numbers |= {f"{at} blind auc": report.blind.value, f"{at} held-out loss": report.losses.held_out}
             if report.extracted is not None:
                 numbers[f"{at} extracted"] = report.extracted.value
     return numbers

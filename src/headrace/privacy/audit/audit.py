@@ -35,7 +35,7 @@ class Subject:
         """Everything about the documents that the attacks need; of the first `examined` also gradients."""
         documents = encoded(self.tuned.engine, texts)
         tuned = self.tuned(documents)
-        base = [None] * len(texts) if self.base is None else self.base(documents)
+        base: Sequence[np.ndarray | None] = self.base(documents) if self.base else [None] * len(texts)
         seen = self._examined(documents[:examined], progress)
         seen += [None] * (len(texts) - len(seen))
         return [Measured(*parts) for parts in zip(texts, tuned, base, seen, strict=True)]
