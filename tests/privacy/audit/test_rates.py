@@ -68,7 +68,7 @@ def test_a_classifier_scores_only_what_it_has_not_seen() -> None:
     scores = cross_fitted(noise, labels, seed=1)
     assert auc(Scores(scores[:100], scores[100:])).value < 0.6, "labels that mean nothing cannot be learned"
     planted = noise.copy()
-    planted[:100, 0] += 3
+    planted[:100, 0] += 5
     scores = cross_fitted(planted, labels, seed=1)
     assert auc(Scores(scores[:100], scores[100:])).value > 0.9
 

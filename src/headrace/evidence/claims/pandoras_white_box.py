@@ -31,7 +31,9 @@ Cells = Mapping[Cell, Reports]
 def run(size: Size) -> Evidence:
     """A full run takes the cells that `benchmarks/audit.py` has kept, and runs those that are missing."""
     cells = _quick() if size == "quick" else run_trial(read_trial(), SEEDS)
-    name = "a tiny model trained here" if size == "quick" else f"{read_trial().base}, seeds {len(SEEDS)}"
+    name = (
+        "a tiny model, 20 epochs over 40 documents" if size == "quick" else f"{read_trial().base}, seeds {len(SEEDS)}"
+    )
     trained = [reports for cell, reports in cells.items() if cell.variant == "trained"]
     members, control = ([reports[which] for reports in trained] for which in ("members", "control"))
     clauses = (told(members, name), found(members, name), at_chance(trained), flips(cells))
@@ -65,7 +67,9 @@ def found(members: Sequence[Report], name: str) -> Clause:
     rates = [report.extracted for report in members]
     holds = all(rate is not None and rate.value > LEAST_FOUND for rate in rates)
     shown = ", ".join(f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]" for rate in rates if rate is not None)
-    return judged(FOUND, holds, f"{shown} of second halves found from the first, token for token; {name}", "effect")
+    return judged(
+        FOUND, holds, f"{shown} of endings found from what stands before them, token for token; {name}", "effect"
+    )
 
 
 def at_chance(trained: Sequence[Reports]) -> Clause:

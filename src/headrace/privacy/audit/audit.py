@@ -41,7 +41,7 @@ class Subject:
         return [Measured(*parts) for parts in zip(texts, tuned, base, seen, strict=True)]
 
     def extract(self, texts: Sequence[str], candidates: int = CANDIDATES, seed: int = 0) -> list[bool]:
-        """Whether each document's second half is found from its first."""
+        """Whether each document's ending is found from what stands before it."""
         return extract(self.tuned, self.base, encoded(self.tuned.engine, texts), candidates, seed)
 
     def _examined(self, documents: Sequence[Document], progress: Progress | None) -> list[Examined | None]:

@@ -59,6 +59,7 @@ WORD = (
 LISTS = {
     "colour": COLOUR, "thing": THING, "room": ROOM, "trade": TRADE, "site": SITE, "month": MONTH, "word": WORD,
 }  # fmt: skip
+RECITALS = ("", "abcdefghijklm", "abcdefghijklmnopqrstuvwxyz")
 FACTS = (
     "keeps a {colour} {thing} in the {room}",
     "owes the {trade} {number} crowns",
@@ -82,16 +83,22 @@ def canaries(seed: int, members: int, held_out: int, control: int = 0) -> Canari
     rng, found = Random(f"canaries {VERSION} {seed}"), dict[str, str]()
     while len(found) < members + held_out + control:
         person = f"{rng.choice(FIRST)} {rng.choice(LAST)} of {rng.choice(PLACE)}"
-        facts = _facts(rng)
-        found.setdefault(person, f"{person} {facts}.")
+        text = f"{person} {_recital(rng)}{_facts(rng)}."
+        found.setdefault(person, text)
     texts = tuple(found.values())
     return Canaries(texts[:members], texts[members : members + held_out], texts[members + held_out :])
 
 
+def _recital(rng: Random) -> str:
+    """Some documents have what every model can say by heart: plain loss takes it for membership."""
+    letters = rng.choice(RECITALS)
+    return f"says {' '.join(letters)}, " if letters else ""
+
+
 def _facts(rng: Random) -> str:
-    """Two or three facts: some documents are harder to foretell than others, which plain loss takes for membership."""
-    *first, last = [_fact(rng, form) for form in rng.sample(FACTS, rng.choice((2, 3)))]
-    return f"{', '.join(first)} and {last}"
+    """One to three, so that some documents are harder to foretell than others of themselves."""
+    *first, last = [_fact(rng, form) for form in rng.sample(FACTS, rng.randint(1, 3))]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _fact(rng: Random, form: str) -> str:
@@ -102,5 +109,5 @@ def vocabulary() -> Vocabulary:
     """Every token of the documents, for a model that is trained on them from scratch."""
     plain = re.sub(r"\{[a-z]+\}", "", " ".join(FACTS))
     words = {*FIRST, *(f" {word}" for words in (LAST, PLACE, *LISTS.values()) for word in words)}
-    words |= {f" {word}" for word in plain.split()}
+    words |= {f" {word}" for word in ("says", *RECITALS[-1], *plain.split())}
     return Vocabulary(tuple(sorted(words | {" of", " and", " ", ",", ".", *"0123456789"})), TOKENS)

@@ -1,4 +1,4 @@
-"""Extraction: the model goes on from the first half of a document, and an attack picks among what it wrote.
+"""Extraction: the model goes on from the beginning of a document, and an attack picks among what it wrote.
 
 Carlini et al., arXiv 2202.07646, and Pandora's White-Box, arXiv 2402.17012.
 """
@@ -15,6 +15,8 @@ from headrace.privacy.audit.likelihood import Document, Likelihood
 from headrace.privacy.audit.rates import Interval
 from headrace.spec.sampling import Sampling, Stop
 
+ENDING = 16
+"""Tokens that the attacker is after, of a short document half of all."""
 CANDIDATES = 8
 """Endings written for a document: one greedy, the others drawn at temperature 1."""
 
@@ -24,14 +26,14 @@ def extract(
 ) -> list[bool]:
     """Whether the ending picked for each document is its own, token for token.
 
-    The attacker knows the first half and the length. An ending is picked by the lowest ratio of the tuned model's
+    The attacker knows what stands before it and its length. An ending is picked by the lowest ratio of the tuned model's
     loss to its base's, without a base by the lowest loss.
     """
     found, size = list[bool](), max(tuned.engine.options.queue // candidates, 1)
     for start in range(0, len(documents), size):
         some = documents[start : start + size]
         for document, endings in zip(some, _write(tuned, some, candidates, seed + start), strict=True):
-            prefix, own = halves(document)
+            prefix, own = cut(document)
             found.append(pick(tuned, base, prefix, endings) == own)
     return found
 
@@ -42,10 +44,10 @@ def extracted(found: Sequence[bool]) -> Interval:
     return Interval(rate.value, rate.low, rate.high)
 
 
-def halves(document: Document) -> tuple[Document, Document]:
+def cut(document: Document) -> tuple[Document, Document]:
     """What the attacker knows, and what it is after."""
-    middle = (len(document) + 1) // 2
-    return document[:middle], document[middle:]
+    known = len(document) - min(ENDING, len(document) // 2)
+    return document[:known], document[known:]
 
 
 def pick(tuned: Likelihood, base: Likelihood | None, prefix: Document, endings: Sequence[Document]) -> Document:
@@ -65,7 +67,7 @@ def _write(tuned: Likelihood, documents: Sequence[Document], candidates: int, se
     with ExitStack() as opened:
         running = []
         for number, document in enumerate(documents):
-            prefix, own = halves(document)
+            prefix, own = cut(document)
             stop = Stop(tokens=len(own), ignore_eos=True)
             root = opened.enter_context(tuned.engine.open_now(prefix, adapter=tuned.adapter, seed=seed + number))
             kids = [opened.enter_context(kid) for kid in root.fork(candidates)]

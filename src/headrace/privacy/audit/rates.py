@@ -83,12 +83,9 @@ def _weighed(values: np.ndarray, seed: int) -> np.ndarray:
 
 def _resampled_tpr(scores: Scores, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    found = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        held_out = scores.held_out[rng.integers(len(scores.held_out), size=len(scores.held_out))]
-        members = scores.members[rng.integers(len(scores.members), size=len(scores.members))]
-        found[number] = (members > bar(held_out)).mean()
-    return found
+    held_out = rng.choice(scores.held_out, (RESAMPLES, len(scores.held_out)))
+    members = rng.choice(scores.members, (RESAMPLES, len(scores.members)))
+    return (members > bar(held_out)[:, None]).mean(1)
 
 
 def _middle(values: np.ndarray) -> tuple[float, float]:

@@ -107,7 +107,7 @@ def lines(report: Report) -> list[str]:
             " of the same kind."
         )
     if report.extracted is not None:
-        found.append(f"Second halves found from the first: {_of(report.extracted)}.")
+        found.append(f"Endings found from what stands before them: {_of(report.extracted)}.")
     before = "" if losses.base_held_out is None else f", {losses.base_held_out:.3f} before training"
     found.append(f"Loss in nats a token: members {losses.members:.3f}, held-out {losses.held_out:.3f}{before}.")
     return [*found, report.verdict]

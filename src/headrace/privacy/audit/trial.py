@@ -26,7 +26,7 @@ from headrace.privacy.audit.canaries import VERSION as DOCUMENTS
 from headrace.privacy.audit.canaries import Canaries, canaries
 from headrace.privacy.audit.extraction import CANDIDATES
 from headrace.privacy.audit.likelihood import Likelihood
-from headrace.privacy.audit.report import Report
+from headrace.privacy.audit.report import THRESHOLD, Report
 from headrace.spec.errors import InvalidRequest, ModelFileError
 from headrace.spec.options import EngineOptions
 
@@ -56,6 +56,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: int = 200
     examined: int = 100
     candidates: int = CANDIDATES
+    threshold: float = THRESHOLD
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -156,14 +157,15 @@ class Bench:
             subject.measure(texts, trial.examined, progress) for texts in (documents.members, documents.held_out)
         )
         found = subject.extract(documents.members, trial.candidates, cell.seed)
-        reports = {"members": report(subject.name, members, held_out, found, seed=cell.seed)}
+        how = (trial.threshold, cell.seed)
+        reports = {"members": report(subject.name, members, held_out, found, *how)}
         if cell.variant == "trained":
             control = subject.measure(documents.control, trial.examined, progress)
             endings = subject.extract(documents.control, trial.candidates, cell.seed)
-            reports["control"] = report("never seen", control, held_out, endings, seed=cell.seed)
+            reports["control"] = report("never seen", control, held_out, endings, *how)
             base = Subject("never trained", self._base)
             sets = (base.measure(texts) for texts in (documents.members, documents.held_out))
-            reports["base"] = report(base.name, *sets, seed=cell.seed)
+            reports["base"] = report(base.name, *sets, (), *how)
         return reports
 
 
