@@ -26,8 +26,8 @@ def extract(
 ) -> list[bool]:
     """Whether the ending picked for each document is its own, token for token.
 
-    The attacker knows what stands before it and its length. An ending is picked by the lowest ratio of the tuned model's
-    loss to its base's, without a base by the lowest loss.
+    The attacker knows what stands before it and its length. An ending is picked by the lowest ratio of the tuned
+    model's loss to its base's, without a base by the lowest loss.
     """
     found, size = list[bool](), max(tuned.engine.options.queue // candidates, 1)
     for start in range(0, len(documents), size):
