@@ -29,7 +29,7 @@ def document(number: int, memory: float, examined: bool = True) -> Measured:
     if examined:
         norms = np.exp(0.3 * rng.standard_normal(6)) * (1 - 0.8 * memory)
         seen = Examined(tuned, np.full(TOKENS, -2.0), np.full(TOKENS, 1.0), norms)
-    return Measured(f"document {number} " + "x" * (number % 5), tuned, base, seen)
+    return Measured(f"document {number:05} " + "x" * (number % 5), tuned, base, seen)
 
 
 def test_scores_are_those_of_the_papers() -> None:

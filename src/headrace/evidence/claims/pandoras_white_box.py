@@ -57,7 +57,7 @@ def _quick() -> dict[Cell, Reports]:
 def told(members: Sequence[Report], name: str, strictly: bool = True) -> Clause:
     """Of every seed. A tiny model learns all by heart before it can be read back: there both AUCs end at 1."""
     rates, gains = [report.by("loss-ratio").tpr for report in members], [report.gain for report in members]
-    more = all(gain is not None and (gain.low > 0 or not strictly and gain.value >= 0) for gain in gains)
+    more = all(gain is not None and (gain.low > 0 or (not strictly and gain.value >= 0)) for gain in gains)
     holds = more and all(rate.value >= LEAST_TPR for rate in rates)
     above = ", ".join(f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" for gain in gains if gain is not None)
     figure = f"TPR at 1 % FPR {_each(rates)}; AUC {above} over plain loss; {name}"
