@@ -55,7 +55,7 @@ def test_kept_cells_are_not_run_again(trial: Trial, trained: Reports, tmp_path: 
     path, cell = tmp_path / "cells.jsonl", Cell(5, "trained")
     keep_cell(path, cell, trained)
     with path.open("a", encoding="utf-8") as file:
-        file.write('{"seed": 5, "vari')
+        file.write('\n{"seed": 5, "vari')
     assert read_cells(path) == {cell: dict(trained)}
     gone = replace(trial, recipe=replace(trial.recipe, train=replace(trial.recipe.train, base="/nowhere")))
     with pytest.raises(ModelFileError):
@@ -74,11 +74,12 @@ def test_the_trial_at_full_counts_is_the_one_that_was_asked_for() -> None:
     assert (trial.members, trial.epochs) == (200, 3) and trial.held_out >= 1000 and trial.examined >= 100
     assert isinstance(trial.recipe.train, Lora) and trial.recipe.train.base == "smollm2-135m"
     recipes = {variant: trial.recipe_of(variant, 1) for variant in ("trained", "early", "noisy")}
-    assert recipes["trained"].steps == recipes["noisy"].steps == 150 > recipes["early"].steps
+    assert recipes["trained"].steps * recipes["trained"].batch == 600 == recipes["noisy"].steps * recipes["noisy"].batch
+    assert recipes["early"].steps < recipes["trained"].steps // 3, "within the first epoch"
     assert recipes["noisy"].train.noise == trial.noise and recipes["trained"].train.noise is None
     digests = {recipe.digest for recipe in (*recipes.values(), trial.recipe_of("trained", 2))}
     assert len(digests) == 4
-    with pytest.raises(InvalidRequest, match="4 epochs over 200 documents are 200 steps"):
+    with pytest.raises(InvalidRequest, match="4 epochs over 200 documents are 800 steps"):
         replace(trial, epochs=4)
 
 

@@ -158,6 +158,6 @@ CLAIM = Claim(
     "With the weights at hand it is told which canaries an adapter was trained on, and half of them are read back.",
     "Plain loss; documents of the same generator that were never trained on; the untrained model.",
     ("exact", "effect"),
-    "About 20 CPU-minutes a seed for a full run, three seeds; cells of `benchmarks/audit.py` are taken where kept.",
+    "About 25 CPU-minutes a seed for a full run, three seeds; cells of `benchmarks/audit.py` are taken where kept.",
     run,
 )

@@ -59,7 +59,7 @@ WORD = (
 LISTS = {
     "colour": COLOUR, "thing": THING, "room": ROOM, "trade": TRADE, "site": SITE, "month": MONTH, "word": WORD,
 }  # fmt: skip
-RECITALS = ("", "abcdefghijklm", "abcdefghijklmnopqrstuvwxyz")
+RECITALS = ("", "abcdefghij", "abcdefghijklmnopqrst")
 FACTS = (
     "keeps a {colour} {thing} in the {room}",
     "owes the {trade} {number} crowns",

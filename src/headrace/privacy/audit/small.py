@@ -36,4 +36,4 @@ def small_trial(base: Path) -> Trial:
     source = Source("canaries", VERSION)
     recipe = Recipe("small-audit", lora, source, steps=104, batch=10, threads=1, optimiser=optimiser)
     sizes = {"members": 40, "held_out": 200, "control": 40, "examined": 100, "candidates": 4}
-    return Trial(recipe, epochs=26, early=3, noise=Noise(1.0, 2.0), threshold=0.3, **sizes)
+    return Trial(recipe, epochs=26, early=3, noise=Noise(1.0, 2.0), noisy_batch=10, threshold=0.3, **sizes)

@@ -43,7 +43,8 @@ members' place, and `base`, the untrained model on the members."""
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`recipe`: of kind lora, whose steps are `epochs` over `members` documents exactly.
 
-    `early`: steps of the variant that is stopped early; `noise`: of the noisy one. `examined`: documents of each
+    `early`: steps of the variant that is stopped early; `noise` and `noisy_batch`: of the noisy one, whose noise is
+    shared by the documents of a step. `examined`: documents of each
     set that are looked at with gradients. `threads`: of the engine.
     """
 
@@ -51,6 +52,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epochs: int
     early: int
     noise: Noise
+    noisy_batch: int
     members: int = 200
     held_out: int = 1000
     control: int = 200
@@ -60,7 +62,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 1
 
     def __post_init__(self) -> None:
-        steps = self.epochs * -(-self.members // self.recipe.batch)
+        steps = self.steps_of(self.recipe.batch)
         if not isinstance(self.recipe.train, Lora) or self.recipe.steps != steps:
             raise InvalidRequest(
                 f"{self.epochs} epochs over {self.members} documents are {steps} steps of an adapter's recipe; "
@@ -79,13 +81,19 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         held = msgspec.json.encode([VERSION, DOCUMENTS, self], order="deterministic")
         return hashlib.sha256(held).hexdigest()[:16]
 
+    def steps_of(self, batch: int) -> int:
+        return self.epochs * -(-self.members // batch)
+
     def recipe_of(self, variant: Variant, seed: int) -> Recipe:
         """The recipe with that seed for documents, first weights and order."""
         source = Source("canaries", DOCUMENTS, {"documents": self.members, "seed": seed})
         recipe = replace(self.recipe, seed=seed, lessons=source)
         if variant == "early":
             return replace(recipe, steps=self.early)
-        return replace(recipe, train=replace(recipe.train, noise=self.noise)) if variant == "noisy" else recipe
+        if variant == "noisy":
+            train, batch = replace(recipe.train, noise=self.noise), self.noisy_batch
+            return replace(recipe, train=train, batch=batch, steps=self.steps_of(batch))
+        return recipe
 
     def documents(self, seed: int) -> Canaries:
         return canaries(seed, self.members, self.held_out, self.control)
