@@ -64,8 +64,8 @@ class Examiner:
                 variances = (chances * logprobs.square()).sum(-1) - means.square()
             lengths = self._by_layer(gradients)
         deviations = variances.clamp(min=0).sqrt()
-        found = (part.detach().double().numpy() for part in (chosen, means, deviations))
-        return Examined(*found, lengths)
+        chosen, means, deviations = (part.detach().double().numpy() for part in (chosen, means, deviations))
+        return Examined(chosen, means, deviations, lengths)
 
     def _by_layer(self, gradients: Sequence[torch.Tensor | None]) -> np.ndarray:
         squares = np.zeros(self._layers)

@@ -91,10 +91,10 @@ def attack(members: Sequence[Measured], held_out: Sequence[Measured], seed: int 
     found = {name: _scored(score, members, held_out) for name, score in PLAIN.items()}
     if all(one.base is not None for one in (*members, *held_out)):
         found |= {name: _scored(score, members, held_out) for name, score in AGAINST_BASE.items()}
-    examined = [[one for one in group if one.examined is not None] for group in (members, held_out)]
-    if all(examined):
-        found |= {name: _scored(score, *examined) for name, score in WITH_WEIGHTS.items()}
-        found["supervised"] = supervised(*examined, seed)
+    looked, other = ([one for one in group if one.examined is not None] for group in (members, held_out))
+    if looked and other:
+        found |= {name: _scored(score, looked, other) for name, score in WITH_WEIGHTS.items()}
+        found["supervised"] = supervised(looked, other, seed)
     return {name: found[name] for name in ATTACKS if name in found}
 
 
