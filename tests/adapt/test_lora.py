@@ -60,7 +60,7 @@ def test_the_loss_falls_and_the_base_stays(base: Path, tmp_path: Path) -> None:
 def test_only_the_additions_have_gradients(base: Path) -> None:
     below = dense(base)
     frozen = {name: parameter.detach().clone() for name, parameter in below.parameters().items()}
-    model = LoraModel(below, lora(base), seed=1)
+    model = LoraModel.fresh(below, lora(base), seed=1)
     tokens = torch.tensor([[3, 4, 5, 6]])
     assert torch.equal(model.forward(tokens), dense(base).forward(tokens)), "it starts as the base itself"
     model.forward(tokens).logsumexp(-1).sum().backward()
@@ -72,7 +72,7 @@ def test_only_the_additions_have_gradients(base: Path) -> None:
 def test_the_file_merged_into_the_base_gives_the_trained_logits(base: Path, tmp_path: Path) -> None:
     options = lora(base)
     below = dense(base)
-    model = LoraModel(below, options, seed=1)
+    model = LoraModel.fresh(below, options, seed=1)
     with torch.no_grad():
         for parameter in model.parameters().values():
             parameter.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(parameter.numel()))

@@ -32,17 +32,29 @@ class Full(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     head_dim: int | None = None
 
 
+class Noise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Noisy gradients (DP-SGD, arXiv 1607.00133), so that no single lesson decides much.
+
+    Each lesson's gradient is cut to the length `clip`; their sum gets Gaussian noise of deviation
+    `scale * clip` in every coordinate. What privacy budget (epsilon) that is, is not counted here.
+    """
+
+    clip: float = 1.0
+    scale: float = 0.5
+
+
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="lora"):
     """A low-rank adapter (LoRA, arXiv 2106.09685) on the named projections of every layer of `base`.
 
     `base`: a path or a name of the catalogue. `targets`: of q, k, v, o, gate, up and down. The adapter adds
-    `alpha / rank * B @ A` to a matrix.
+    `alpha / rank * B @ A` to a matrix. With `noise` its steps follow noisy gradients.
     """
 
     base: str
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ("q", "k", "v", "o")
+    noise: Noise | None = None
 
 
 class ValueHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="head"):

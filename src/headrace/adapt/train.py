@@ -68,7 +68,7 @@ class Run:
     def finish(self, report: Report | None = None) -> None:
         """Runs all steps that are left; `report` may raise to stop. Raises InvalidRequest where the loss overflows."""
         began, before = _clocks(), self._spent
-        with _threads(self.recipe.threads):
+        with compute_threads(self.recipe.threads):
             while self.step < self.recipe.steps:
                 loss = self._learn()
                 self.step += 1
@@ -100,18 +100,26 @@ class Run:
     def _learn(self) -> float:
         for group in self._optimiser.param_groups:
             group["lr"] = self.recipe.optimiser.rate_at(self.step, self.recipe.steps)
+        loss = self._fill_gradients()
+        self._optimiser.step()
+        return loss
+
+    def _fill_gradients(self) -> float:
+        """Leaves this step's gradients on the parameters and gives its loss."""
         loss = self._loss(self.step)
+        self._check_finite(loss)
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.recipe.optimiser.clip)
+        return loss.item()
+
+    def _check_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise InvalidRequest(
                 f"The loss of step {self.step + 1} is not a number; lower the rate, or check that the lessons have"
                 " something to learn.",
                 "optimiser",
             )
-        self._optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.recipe.optimiser.clip)
-        self._optimiser.step()
-        return loss.item()
 
     def _save(self) -> None:
         held = {f"{name} weight": parameter.detach() for name, parameter in self._parameters.items()}
@@ -166,7 +174,8 @@ def _adamw(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser) -> 
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def compute_threads(count: int) -> Iterator[None]:
+    """That many threads of torch, as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

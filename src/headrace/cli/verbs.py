@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 import headrace
 from headrace.cli import (
+    audit,
     bench,
     chat,
     evaluate,
@@ -128,6 +129,7 @@ app.add_typer(evidence.app, name="evidence")
 app.add_typer(veil.app, name="veil")
 app.add_typer(split.app, name="split")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(audit.app, name="audit")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""Audits of what a trained model or adapter gives away of its training documents: membership and extraction."""

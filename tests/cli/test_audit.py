@@ -1,0 +1,57 @@
+"""`headrace audit`: canaries written, an adapter that learned them by heart failed, the model without it passed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("torch", reason="training needs torch")
+
+from headrace.cli.main import app
+from headrace.privacy.audit.small import small_base, small_trial
+from headrace.privacy.audit.trial import Bench, Cell, Trial
+
+SMALL = ("--state-memory", "8", "--threads", "1")
+
+
+def audit(*words: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, ["audit", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    return small_trial(small_base(tmp_path_factory.mktemp("small") / "base", steps=80))
+
+
+def test_an_adapter_that_learned_by_heart_fails(trial: Trial, tmp_path: Path) -> None:
+    audit("canaries", tmp_path, "--count", "40", "--held-out", "120", "--seed", "3")
+    members, held_out = tmp_path / "members.txt", tmp_path / "held-out.txt"
+    texts = members.read_text("utf-8").splitlines()
+    with Bench.load(trial, tmp_path) as bench:
+        adapter = bench.train(Cell(3, "trained"), texts)
+    words = ("run", trial.base, "--members", members, "--held-out", held_out, *SMALL)
+    adapted = (*words, "--adapter", f"mine={adapter}", "--candidates", "2")
+    found = json.loads(audit(*adapted, "--json", code=1).stdout)
+    assert found["audited"] == "mine" and not found["passed"] and found["extracted"]["value"] > 0.1
+    assert [one["attack"] for one in found["told"]][-1] == "supervised"
+    shown = audit(*adapted, "--examined", "0", "--threshold", "1")
+    assert "loss-ratio" in shown.stdout and "min-k++" not in shown.stdout and "mine passes" in shown.stderr
+    plain = json.loads(audit(*words, "--examined", "0", "--candidates", "0", "--threshold", "0.2", "--json").stdout)
+    assert plain["passed"] and plain["extracted"] is None and plain["gain"] is None
+
+
+def test_documents_and_flags_that_do_not_fit_are_refused(trial: Trial, tmp_path: Path) -> None:
+    file, lines = tmp_path / "texts.jsonl", tmp_path / "texts.txt"
+    file.write_text('{"text": "Ada Abel of York"}\n{"words": 1}\n', encoding="utf-8")
+    lines.write_text("Ada Abel of York.\n" * 5, encoding="utf-8")
+    words = ("run", trial.base, *SMALL, "--members")
+    assert "no JSONL with `text`" in audit(*words, file, "--held-out", lines, code=2).output
+    both = (*words, lines, "--held-out", lines)
+    assert "5 held-out documents have no hundredth" in audit(*both, "--examined", "0", code=2).output
+    assert "--examined is 5" in audit(*both, "--examined", "5", code=2).output
+    assert "leave --base out" in audit(*both, "--base", "x", "--adapter", "a=b", code=2).output

@@ -1,0 +1,91 @@
+"""Rates against their definitions, intervals that hold as often as they say, and attacks on planted scores."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from headrace.privacy.audit.blind import LIMIT, blind
+from headrace.privacy.audit.canaries import canaries, vocabulary
+from headrace.privacy.audit.logistic import cross_fitted, fit
+from headrace.privacy.audit.rates import Scores, auc, auc_gain, bar, tpr
+from headrace.spec.errors import InvalidRequest
+
+
+def drawn(shift: float, members: int, held_out: int, seed: int) -> Scores:
+    rng = np.random.default_rng(seed)
+    return Scores(rng.standard_normal(members) + shift, rng.standard_normal(held_out))
+
+
+def test_auc_and_tpr_are_what_they_are_called() -> None:
+    scores = drawn(0.7, 30, 250, 1)
+    pairs = [(a > b) + 0.5 * (a == b) for a, b in product(scores.members, scores.held_out)]
+    assert auc(scores).value == pytest.approx(np.mean(pairs))
+    level = float(bar(scores.held_out))
+    assert (scores.held_out > level).sum() == 2 and (scores.held_out >= level).sum() == 3
+    assert tpr(scores).value == (scores.members > level).mean()
+    assert auc(Scores(np.zeros(5), np.zeros(200))).value == 0.5 and tpr(Scores(np.zeros(5), np.zeros(200))).value == 0
+    with pytest.raises(InvalidRequest, match="99 held-out documents have no hundredth"):
+        tpr(drawn(0, 5, 99, 1))
+
+
+def test_intervals_hold_chance_where_nothing_is_known_and_not_where_all_is() -> None:
+    nothing = [drawn(0.0, 200, 400, seed) for seed in range(20)]
+    assert sum(auc(scores, seed).contains_chance for seed, scores in enumerate(nothing)) >= 17
+    assert sum(tpr(scores, seed).contains_chance for seed, scores in enumerate(nothing)) >= 17
+    known = drawn(6.0, 200, 400, 1)
+    assert tpr(known).value > 0.95 and tpr(known).low > 0.9 and auc(known).low > 0.99
+    assert not tpr(known).contains_chance and not auc(known).contains_chance
+    everything = tpr(drawn(30.0, 50, 400, 1))
+    assert everything.value == everything.high == 1 and 0.9 < everything.low < 1
+
+
+def test_a_gain_is_paired() -> None:
+    rng, weak = np.random.default_rng(2), drawn(0.5, 150, 600, 2)
+    strong = Scores(weak.members + 0.5 + 0.1 * rng.standard_normal(150), weak.held_out)
+    gain = auc_gain(strong, weak)
+    assert gain.value == pytest.approx(auc(strong).value - auc(weak).value) and 0 < gain.low < gain.value < gain.high
+    same = auc_gain(weak, weak)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_logistic_regression_finds_the_weights_it_was_drawn_with() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((4000, 3))
+    true = np.array([1.5, -1.0, 0.0])
+    y = (rng.random(4000) < 1 / (1 + np.exp(-(x @ true + 0.5)))).astype(float)
+    np.testing.assert_allclose(fit(x, y, ridge=1e-3), [1.5, -1.0, 0.0, 0.5], atol=0.15)
+    apart = fit(x, (x[:, 0] > 0).astype(float), ridge=1.0)
+    assert np.isfinite(apart).all() and apart[0] > 5
+
+
+def test_a_classifier_scores_only_what_it_has_not_seen() -> None:
+    rng = np.random.default_rng(4)
+    noise = np.hstack([rng.standard_normal((200, 80)), np.ones((200, 1))])
+    labels = np.repeat([1.0, 0.0], 100)
+    scores = cross_fitted(noise, labels, seed=1)
+    assert auc(Scores(scores[:100], scores[100:])).value < 0.6, "labels that mean nothing cannot be learned"
+    planted = noise.copy()
+    planted[:100, 0] += 5
+    scores = cross_fitted(planted, labels, seed=1)
+    assert auc(Scores(scores[:100], scores[100:])).value > 0.9
+
+
+def test_canaries_of_both_kinds_are_alike_and_never_the_same() -> None:
+    drawn = canaries(7, 200, 1000, 200)
+    texts = [*drawn.members, *drawn.held_out, *drawn.control]
+    assert len(set(texts)) == 1400 == len({text.split(" of ")[0] + text.split(" of ")[1].split()[0] for text in texts})
+    assert canaries(7, 200, 1000, 200) == drawn != canaries(8, 200, 1000, 200)
+    known = vocabulary()
+    core = known.core()
+    assert not any("<unk>" in core.encode(text).tokens for text in texts)
+    assert core.decode(core.encode(texts[0]).ids) == texts[0]
+    assert blind(drawn.members, drawn.held_out).value < LIMIT
+
+
+def test_texts_that_differ_of_themselves_are_seen() -> None:
+    drawn = canaries(7, 200, 400)
+    newer = [text.replace("January", "Janvier").replace(" keeps ", " now keeps ") for text in drawn.members]
+    assert blind(newer, drawn.held_out).value > LIMIT
