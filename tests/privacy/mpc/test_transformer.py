@@ -1,0 +1,62 @@
+"""The decoder as array code: equal to the engine's in exact functions, near it in approximate ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headrace.evidence.stage import RandomWeights, Stage, tiny_spec
+from headrace.model.loading import LoadedModel, ResidentStore
+from headrace.privacy.mpc import approximations
+from headrace.privacy.mpc.weights import Prepared, onehot, plain_logits, shape_of
+from headrace.spec.errors import UnsupportedModel
+from headrace.spec.model import ModelSpec, Norm
+
+TOKENS = [3, 14, 15, 92, 65, 35, 89, 79, 3, 3]
+
+
+def loaded(spec: ModelSpec) -> LoadedModel:
+    held = RandomWeights(spec)._held
+    return LoadedModel(spec, ResidentStore(held), None, "tiny", None, {}, 0)  # type: ignore[arg-type]
+
+
+def logits(spec: ModelSpec, functions: approximations.Functions) -> np.ndarray:
+    shape = shape_of(spec, len(TOKENS))
+    return plain_logits(Prepared(loaded(spec), shape, functions.exp_scale), shape, functions, TOKENS)
+
+
+def test_exact_functions_give_the_engines_log_probabilities() -> None:
+    found = logits(tiny_spec(), approximations.exact())
+    found = found - np.logaddexp.reduce(found, axis=-1, keepdims=True)
+    with Stage.tiny() as stage, stage.engine() as engine:
+        told = engine.open_now(TOKENS[:1]).score([TOKENS[1:]]).result()[0]
+    ours = found[np.arange(len(TOKENS) - 1), TOKENS[1:]]
+    assert np.allclose(ours, told.logprobs, atol=2e-3)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+def test_approximations_stay_near(activation: str) -> None:
+    spec = tiny_spec()
+    layers = tuple(replace(layer, mlp=replace(layer.mlp, activation=activation)) for layer in spec.layers)
+    spec = replace(spec, layers=layers)
+    apart = np.abs(logits(spec, approximations.approximate(np)) - logits(spec, approximations.exact()))
+    assert 0 < apart.max() < 1e-2
+
+
+def test_rows_are_one_hot() -> None:
+    rows = onehot([2, 0], 4)
+    assert rows.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]] and rows.dtype == np.float32
+
+
+def test_what_is_not_llama_shaped_is_refused() -> None:
+    spec = tiny_spec()
+    biased = replace(spec.layers[0].attention, qkv_bias=True)
+    for other in (
+        replace(spec, layers=(replace(spec.layers[0], attention=biased),) * 2),
+        replace(spec, layers=(spec.layers[0], replace(spec.layers[1], norms="after"))),
+        replace(spec, final_norm=Norm("layer")),
+    ):
+        with pytest.raises(UnsupportedModel, match="llama-shaped"):
+            shape_of(other, 4)
