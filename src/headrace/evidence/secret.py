@@ -20,6 +20,7 @@ from headrace.privacy.mpc.transformer import Shape
 from headrace.privacy.mpc.view import Finding, judge
 from headrace.privacy.mpc.weights import Prepared, plain_logits, plain_states, shape_of
 from headrace.spec.ledger import Ledger
+from headrace.spec.program import compile_program
 
 FIXTURE = "lm-t-small"
 EXACT = approximations.exact()
@@ -82,10 +83,7 @@ def trained(tokens: int, prompts: int) -> tuple[Subject, list[list[int]], str]:
 
 def random_model() -> LoadedModel:
     spec = tiny_spec()
-    weights = RandomWeights(spec)
-    from headrace.spec.program import compile_program
-
-    held = weights.lease(compile_program(spec).operations)
+    held = RandomWeights(spec).lease(compile_program(spec).operations)
     return LoadedModel(spec, ResidentStore(held), None, "tiny", None, {}, 0)  # type: ignore[arg-type]
 
 
@@ -212,7 +210,8 @@ def check_views(session: Session, setup: Setup, tokens: int = 8) -> list[Finding
     loaded = random_model()
     shape = shape_of(loaded.spec, tokens)
     weights, seen = Prepared(loaded, shape, SECRET_SCALE), []
-    for state in (np.zeros((tokens, shape.hidden)), 3 * np.random.default_rng(1).standard_normal((tokens, shape.hidden))):
+    loud = 3 * np.random.default_rng(1).standard_normal((tokens, shape.hidden))
+    for state in (np.zeros_like(loud), loud):
         session.open(replace(setup, record=True))
         session.views()  # what parties say to one another before there is an input
         decoder = SecretDecoder(session, weights, shape)

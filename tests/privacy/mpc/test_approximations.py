@@ -1,4 +1,4 @@
-"""The functions of secret shares in plain numbers: their bounds over the whole range, and what PUMA's own forms give."""
+"""The functions of secret shares in plain numbers: their bounds over the whole range, and PUMA's own exponential."""
 
 from __future__ import annotations
 

@@ -144,8 +144,8 @@ def check_time(session: Session) -> tuple[Clause, Numbers]:
     kind = f"{found.peak / 2**30:.1f} GiB at most, next token {'the same' if found.agrees else 'another'}"
     token = kind if found.whole else "extrapolated from one block, for the whole would not fit in 16 GiB"
     figure = (
-        f"one block of 16 tokens {found.error:.1e} apart in {found.block_seconds:.0f} s; one token of {secret.FULL_MODEL} "
-        f"after 16: {found.token_seconds:.0f} s, {found.spent.bytes / 1e6:.0f} MB, {token}"
+        f"one block of 16 tokens {found.error:.1e} apart in {found.block_seconds:.0f} s; one token after 16 of "
+        f"{secret.FULL_MODEL}: {found.token_seconds:.0f} s, {found.spent.bytes / 1e6:.0f} MB, {token}"
     )
     numbers: Numbers = {"block error": found.error, "token seconds": found.token_seconds, "token peak": found.peak}
     return judged(TIMED, holds, figure, "effect"), numbers

@@ -18,7 +18,13 @@ from headrace.privacy.mpc.errors import WorkerUnavailable
 
 Report: TypeAlias = Callable[[str], None]
 
-PACKAGES = ("spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy==1.26.4", "scipy==1.17.1", "ml_dtypes==0.5.4")
+PACKAGES = (
+    "spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy==1.26.4", "scipy==1.17.1", "ml_dtypes==0.5.4",
+    "cachetools==8.0.1", "cloudpickle==3.1.2", "dill==0.4.1", "multiprocess==0.70.19", "opt-einsum==3.4.0",
+    "termcolor==3.3.0",
+)  # fmt: skip
+"""What runs together, whole: SPU binds JAX and numpy to these versions."""
+
 TELL_SECONDS = 20
 
 
@@ -44,7 +50,7 @@ def make_worker(report: Report, folder: Path | None = None, packages: tuple[str,
         return found
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "install.log"
-    report(f"Making the environment of SPU in {folder}: {', '.join(packages)}, about 400 MB …")
+    report(f"Making the environment of SPU in {folder}: {', '.join(packages[:3])} …, 1 GB on disk.")
     with log.open("w", encoding="utf-8") as lines:
         _call(report, lines, sys.executable, "-m", "venv", "--clear", folder / "venv")
         quiet = ("--disable-pip-version-check", "--only-binary", ":all:")

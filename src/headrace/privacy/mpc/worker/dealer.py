@@ -73,9 +73,10 @@ class Dealer:
     def run(self, program: dict[str, Any], inputs: list[str], output: str, arrays: dict[str, np.ndarray]) -> Any:
         group = self.group
         shapes = [group.shapes[name] for name in inputs]
-        executable, group.shapes[output] = self._programs.compiled(program, shapes, inputs, output)
+        code, shape = self._programs.compiled(program, shapes)
         before = group.relay.rounds if group.relay else 0
-        told = group.run(executable)
+        told = [told for told, _ in group.ask("run", {"code": code}, inputs=inputs, output=output)]
+        group.shapes[output] = shape
         return {"parties": told, "rounds": group.relay.rounds - before if group.relay else 0}, {}
 
     def reveal(self, names: list[str], arrays: dict[str, np.ndarray]) -> Any:
@@ -121,10 +122,6 @@ class Group:
             wire.send(party.stdin, {"verb": "set", "name": name}, packed(share))  # type: ignore[arg-type]
         self._answers()
         self.shapes[name] = array.shape
-
-    def run(self, executable: Any) -> list[dict[str, Any]]:
-        program = np.frombuffer(executable.SerializeToString(), np.uint8)
-        return [told for told, _ in self.ask("run", {"program": program})]
 
     def reveal(self, name: str) -> np.ndarray:
         held = [unpacked(arrays) for _, arrays in self.ask("get", name=name)]

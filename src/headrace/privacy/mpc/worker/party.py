@@ -26,7 +26,11 @@ def serve(rank: int, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Joins the others and does what the dealer asks until the pipe ends."""
     log = _log_of_this_process()
     setup, _ = wire.receive(requests)
-    party = Party(rank, setup, log)
+    try:
+        party = Party(rank, setup, log)
+    except RuntimeError as error:
+        wire.send(answers, {"error": _sentence(error)})
+        return
     wire.send(answers, {"ready": os.getpid()})
     try:
         while True:
@@ -65,7 +69,7 @@ class Party:
         try:
             return self._verbs[verb](arrays=arrays, **request)
         except (RuntimeError, ValueError, LookupError) as error:
-            return {"error": (str(error) or type(error).__name__).splitlines()[0]}, {}
+            return {"error": _sentence(error)}, {}
 
     def set(self, name: str, arrays: dict[str, np.ndarray]) -> Any:
         share = unpacked(arrays)
@@ -82,12 +86,11 @@ class Party:
             self._runtime.del_var(name)
         return {}, {}
 
-    def run(self, arrays: dict[str, np.ndarray]) -> Any:
+    def run(self, inputs: list[str], output: str, arrays: dict[str, np.ndarray]) -> Any:
         """Runs a program and tells what its own link and operations counted."""
-        executable = libspu.ExecutableProto()
-        executable.ParseFromString(arrays["program"].tobytes())
+        code = arrays["code"].tobytes()
         began = time.perf_counter()
-        self._runtime.run(executable)
+        self._runtime.run(spu.Executable(name=output, input_names=inputs, output_names=[output], code=code))
         return self._counted() | {"seconds": time.perf_counter() - began}, {}
 
     def view(self, arrays: dict[str, np.ndarray]) -> Any:
@@ -101,6 +104,10 @@ class Party:
         kernels = {name: [int(n), int(sent), int(times)] for name, n, sent, times in KERNEL.findall(fresh)}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {"bytes": int(link[0]), "messages": int(link[2]), "operations": kernels, "peak": peak}
+
+
+def _sentence(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def configuration(setup: dict[str, Any]) -> Any:

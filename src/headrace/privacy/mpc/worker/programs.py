@@ -57,38 +57,28 @@ class Programs:
     """Compiled programs by kind and shapes."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._made: dict[str, tuple[np.ndarray, tuple[int, ...]]] = {}
 
     def compiled(
-        self, program: dict[str, Any], shapes: Sequence[tuple[int, ...]], inputs: Sequence[str], output: str
-    ) -> tuple[Any, tuple[int, ...]]:
-        """The executable for these names, and the shape of its result."""
+        self, program: dict[str, Any], shapes: Sequence[tuple[int, ...]]
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """SPU's code as bytes, and the shape of its result."""
         key = json.dumps([program, shapes])
         if key not in self._made:
-            self._made[key] = self._compile(program, shapes)
-        code, shape = self._made[key]
-        executable = spu.ExecutableProto(
-            name=program["kind"], input_names=list(inputs), output_names=[output], code=code
-        )
-        return executable, shape
+            self._made[key] = compiled(function_of(program), shapes)
+        return self._made[key]
 
-    @staticmethod
-    def _compile(program: dict[str, Any], shapes: Sequence[tuple[int, ...]]) -> tuple[str, tuple[int, ...]]:
-        function = function_of(program)
 
-        def computed(*arrays: Any) -> Any:
-            return function(*arrays)
+def compiled(function: Callable[..., Any], shapes: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A function of secret arrays of these shapes."""
 
-        names = [f"in{i}" for i in range(len(shapes))]
-        arguments = [np.zeros(shape, np.float32) for shape in shapes]
-        executable, result = frontend.compile(
-            frontend.Kind.JAX,
-            computed,
-            arguments,
-            {},
-            names,
-            [spu.Visibility.VIS_SECRET] * len(names),
-            lambda flat: ["out"],
-        )
-        jax.clear_caches()
-        return executable.code, tuple(result.shape)
+    def computed(*arrays: Any) -> Any:
+        return function(*arrays)
+
+    names = [f"in{i}" for i in range(len(shapes))]
+    secret = [spu.Visibility.VIS_SECRET] * len(shapes)
+    arguments = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    kind = frontend.Kind.JAX
+    executable, result = frontend.compile(kind, computed, arguments, {}, names, secret, lambda flat: ["out"])
+    code = executable.code
+    return np.frombuffer(code.encode() if isinstance(code, str) else code, np.uint8), tuple(result.shape)
