@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.evidence import secret
-from headrace.evidence.secret import Agreement, Charged
+from headrace.evidence.secret import Agreement, Bound, Charged
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, judged, left_open
 from headrace.privacy.mpc.environment import make_worker, worker_python
@@ -28,7 +28,7 @@ Numbers = dict[str, float | int | str | list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`points` of each function's range; `counted`: operations in lockstep, the least rounds of `repeats` runs."""
+    """`points` of each function's range; `counted`: operations in lockstep, at most `repeats` times."""
 
     kinds: tuple[Kind, ...]
     tokens: int
@@ -40,8 +40,8 @@ class Sizes:
 
 FEW = ("multiply", "matmul", "choose")
 SIZES: dict[Size, Sizes] = {
-    "quick": Sizes(("aby3",), 8, 1, 128, FEW, 1),
-    "full": Sizes(KINDS, 64, 8, 2048, tuple(secret.cases(PROTOCOLS["aby3"], 1)), 3),
+    "quick": Sizes(("aby3",), 8, 1, 128, FEW, 6),
+    "full": Sizes(KINDS, 64, 8, 2048, tuple(secret.cases(PROTOCOLS["aby3"], 1)), 6),
 }
 
 
@@ -59,8 +59,7 @@ def run(size: Size) -> Evidence:
 def measure(size: Size, python: Path) -> Evidence:
     sizes = SIZES[size]
     with Session(python) as session:
-        agreement, whole, numbers = check_agreement(session, sizes)
-        bounds = check_bounds(session, sizes)
+        agreement, bounds, whole, numbers = check_numbers(session, sizes)
         blind, null_run = check_views(session, sizes)
         priced, more = check_costs(session, sizes, whole)
         timed, last = (left_open(TIMED, NOT_IN_QUICK), {}) if size == "quick" else check_time(session)
@@ -73,20 +72,24 @@ def _left_open(size: Size, why: str) -> Evidence:
     return Evidence(CLAIM.id, clauses, Clause(MUTANT, "open", why), {}, None, "", size)
 
 
-def check_agreement(session: Session, sizes: Sizes) -> tuple[Clause, list[tuple[Kind, Charged]], Numbers]:
-    """Logits of a trained model on shares, and what it cost."""
+def check_numbers(session: Session, sizes: Sizes) -> tuple[Clause, Clause, list[tuple[Kind, Charged]], Numbers]:
+    """Logits of a trained model on shares and what they cost; each approximated function over its range."""
     subject, prompts, name = secret.trained(sizes.tokens, sizes.prompts)
     found: dict[Kind, Agreement] = {}
     charged: list[tuple[Kind, Charged]] = []
+    bounds: list[tuple[Kind, Bound]] = []
     for kind in sizes.kinds:
         session.open(Setup(kind))
         found[kind] = secret.compare_logits(session, subject, prompts)
         charged.append((kind, secret.decoder_cost(kind, subject.shape, found[kind].spent, len(prompts))))
+        bounds += [(kind, bound) for bound in secret.check_bounds(session, sizes.points)]
     holds = all(one.error <= MOST_ERROR and one.agreeing >= LEAST_AGREEMENT * one.positions for one in found.values())
     figure = "; ".join(f"{kind} {_agreement(one)}" for kind, one in found.items())
     numbers: Numbers = {f"{kind} logit error": one.error for kind, one in found.items()}
     numbers |= {f"{kind} seconds a token": one.spent.seconds / one.positions for kind, one in found.items()}
-    return judged(AGREES, holds, f"{name}, {figure}"), charged, numbers
+    told = ", ".join(f"{kind} {bound.name} {bound.error:.1e} (bound {bound.bound:.1e})" for kind, bound in bounds)
+    bounded = judged(BOUNDED, all(bound.holds for _, bound in bounds), told)
+    return judged(AGREES, holds, f"{name}, {figure}"), bounded, charged, numbers
 
 
 def _agreement(one: Agreement) -> str:
@@ -94,16 +97,6 @@ def _agreement(one: Agreement) -> str:
         f"{one.error:.1e} at most apart, top-1 {one.agreeing} of {one.positions}, "
         f"{one.spent.bytes / one.positions / 1e6:.2f} MB and {one.spent.seconds / one.positions:.2f} s a token"
     )
-
-
-def check_bounds(session: Session, sizes: Sizes) -> Clause:
-    told, holds = [], True
-    for kind in sizes.kinds:
-        session.open(Setup(kind))
-        for bound in secret.check_bounds(session, sizes.points):
-            holds &= bound.holds
-            told.append(f"{kind} {bound.name} {bound.error:.1e} (bound {bound.bound:.1e})")
-    return judged(BOUNDED, holds, ", ".join(told))
 
 
 def check_views(session: Session, sizes: Sizes) -> tuple[Clause, Clause]:

@@ -122,5 +122,6 @@ def polynomials(z: Any, degree: int) -> list[Any]:
 def combine(xp: Any, coefficients: Sequence[float], terms: Sequence[Any]) -> Any:
     """Their weighted sum as one product with a public row: rounded once, whatever the number of terms."""
     row = np.asarray([coefficients], np.float32)
-    stacked = xp.stack([term.reshape(-1) for term in terms])
+    # Stacked along the last axis and turned: SPU's compiler would take a plain stack apart again.
+    stacked = xp.stack([term.reshape(-1) for term in terms], axis=-1).T
     return xp.matmul(row.astype(stacked.dtype), stacked).reshape(terms[0].shape)

@@ -1,7 +1,6 @@
 """What an operation on shares costs, from the protocols: rounds, messages and bytes of all parties together.
 
-Replicated shares of three parties (ABY3: Mohassel and Rindal 2018, eprint 2018/403; truncation by Escudero et al. 2020,
-eprint 2020/338) and additive shares of two with dealt triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring
+Replicated shares of three parties (ABY3: Mohassel and Rindal 2018, eprint 2018/403) and additive shares of two with dealt triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring
 element has 8 bytes, a boolean share the bytes of its bits rounded up to 1, 2, 4 or 8. Operations run one after another;
 what a protocol sends at once is one round.
 """
@@ -62,11 +61,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def truncate(self, n: int) -> Cost:
-        """Drops the fraction bits that a product has too many, of a number of either sign."""
-
-    @abstractmethod
-    def truncate_positive(self, n: int) -> Cost:
-        """The same of a number that is known not to be negative."""
+        """Drops the fraction bits that a product has too many (SIRNN's, Rathee et al. 2021, eprint 2021/459)."""
 
     @abstractmethod
     def both(self, n: int, bits: int) -> Cost:
@@ -88,6 +83,10 @@ class Protocol(ABC):
     def sign(self, n: int) -> Cost:
         """The highest bit, by the carries alone."""
 
+    @abstractmethod
+    def share_public(self, n: int) -> Cost:
+        """A public number as a share that looks like any other."""
+
     def adder(self, n: int) -> Cost:
         """Kogge and Stone's over all bits of the ring."""
         return self.both(n, RING_BITS) + self.both(2 * n, RING_BITS) * PREFIX_LEVELS
@@ -98,19 +97,17 @@ class Protocol(ABC):
         return self.both(n, RING_BITS) + halves
 
     def prefix_or(self, n: int) -> Cost:
-        """All bits below the highest one set."""
-        return self.both(n, RING_BITS) * PREFIX_LEVELS
+        """All bits below the highest one set; an AND is as wide as the operand that a shift made narrower."""
+        return total(self.both(n, RING_BITS - (1 << level)) for level in range(PREFIX_LEVELS))
 
-    def square_ring(self, n: int) -> Cost:
+    def square(self, n: int) -> Cost:
+        """In the ring, where SPU takes it for one: inside its own functions."""
         return self.product(n)
 
     # -- operations on fixed-point numbers ---------------------------------------------------------
 
     def multiply(self, n: int) -> Cost:
         return self.product(n) + self.truncate(n)
-
-    def square(self, n: int) -> Cost:
-        return self.square_ring(n) + self.truncate_positive(n)
 
     def scale(self, n: int) -> Cost:
         """By a public number: nothing is sent but for the truncation."""
@@ -146,11 +143,7 @@ class Aby3(Protocol):
         return self.rotate(m * n)
 
     def truncate(self, n: int) -> Cost:
-        """Two parties open the masked number (2n), the third deals what corrects it (4n); then both reshare (2n)."""
-        return Cost(2, 6, 8 * RING_BYTES * n)
-
-    def truncate_positive(self, n: int) -> Cost:
-        """The wrap bit is one private product in 32 bits (3 half elements), then both reshare (2n)."""
+        """The wrap bit is one private product in 32 bits (3 half elements), then two parties reshare (2n)."""
         return Cost(2, 5, 3 * RING_BYTES // 2 * n + 2 * RING_BYTES * n)
 
     def both(self, n: int, bits: int) -> Cost:
@@ -172,6 +165,9 @@ class Aby3(Protocol):
     def sign(self, n: int) -> Cost:
         return self.rotate(n) + self.carry(n)
 
+    def share_public(self, n: int) -> Cost:
+        return self.rotate(n)
+
 
 class Semi2k(Protocol):
     """Two parties and a dealer of triples, who is the first of them: a private computation only if it forgets them."""
@@ -185,17 +181,15 @@ class Semi2k(Protocol):
     def product(self, n: int) -> Cost:
         return self.opened(2 * n)
 
-    def square_ring(self, n: int) -> Cost:
+    def square(self, n: int) -> Cost:
         return self.opened(n)
 
     def matrix_product(self, m: int, k: int, n: int) -> Cost:
         return self.opened(m * k + k * n)
 
     def truncate(self, n: int) -> Cost:
-        return self.opened(n)
-
-    def truncate_positive(self, n: int) -> Cost:
-        return self.opened(n)
+        """The wrap bit is one private product in 32 bits."""
+        return self.opened(n, RING_BYTES // 2)
 
     def both(self, n: int, bits: int) -> Cost:
         return self.opened(2 * n, share_bytes(bits))
@@ -212,9 +206,8 @@ class Semi2k(Protocol):
     def sign(self, n: int) -> Cost:
         return self.carry(n)
 
-    def prefix_or(self, n: int) -> Cost:
-        """An AND is as wide as the narrower operand, which every shift makes narrower."""
-        return total(self.both(n, RING_BITS - (1 << level)) for level in range(PREFIX_LEVELS))
+    def share_public(self, n: int) -> Cost:
+        return FREE
 
 
 PROTOCOLS: dict[str, Protocol] = {"aby3": Aby3(), "semi2k": Semi2k()}
@@ -224,8 +217,8 @@ PROTOCOLS: dict[str, Protocol] = {"aby3": Aby3(), "semi2k": Semi2k()}
 
 
 def largest(protocol: Protocol, rows: int, columns: int) -> Cost:
-    """A tournament along the columns."""
-    cost, left_over = FREE, 0
+    """A tournament along the columns; SPU shares the least number there is beforehand."""
+    cost, left_over = protocol.share_public(1), 0
     while columns > 1:
         half, odd = divmod(columns, 2)
         cost += protocol.compare(rows * half) + protocol.select(rows * half)
@@ -234,27 +227,24 @@ def largest(protocol: Protocol, rows: int, columns: int) -> Cost:
 
 
 def exponential(protocol: Protocol, n: int) -> Cost:
-    base = protocol.square(n) + protocol.multiply(n) * (BASE_DEGREE - 2) + protocol.combine(n)
-    return base + protocol.square(n) * SQUARINGS + protocol.compare(n) + protocol.select(n)
+    products = protocol.multiply(n) * (BASE_DEGREE - 1 + SQUARINGS)
+    return products + protocol.combine(n) + protocol.compare(n) + protocol.select(n)
 
 
 def gate(protocol: Protocol, name: str, n: int) -> Cost:
-    degree = GATES[name].degree
-    squares, products = degree // 2, degree - 1 - degree // 2
-    powers = protocol.square(n) * squares + protocol.multiply(n) * products
+    powers = protocol.multiply(n) * (GATES[name].degree - 1)
     choices = (protocol.compare(n) + protocol.select(n)) * 2
     return choices + powers + protocol.scale(n) * 2 + protocol.combine(n)
 
 
 def reciprocal(protocol: Protocol, n: int) -> Cost:
-    """Goldschmidt's division (Catrina and Saxena 2010): sign, highest bit, two steps."""
+    """Goldschmidt's (Catrina and Saxena 2010): absolute value, highest bit, two steps, sign."""
     p = protocol
     bits = 2 * FRACTION_BITS
     absolute = p.sign(n) + p.from_bits(n, 1) + p.product(n)
     factor = p.to_bits(n) + p.prefix_or(n) + p.from_bits(n, bits)
-    steps = (p.product(n) + p.truncate_positive(n)) * 4 + p.square(n)
-    last = p.scale(n) + p.multiply(n) + p.product(n)
-    return absolute + factor + steps + last
+    steps = p.multiply(n) * 5 + p.square(n) + p.truncate(n)
+    return absolute + factor + steps + p.product(n)
 
 
 def rsqrt(protocol: Protocol, n: int) -> Cost:
@@ -263,8 +253,7 @@ def rsqrt(protocol: Protocol, n: int) -> Cost:
     bits = 2 * FRACTION_BITS
     highest = p.to_bits(n) + p.prefix_or(n)
     guess = p.from_bits(n, bits) + p.multiply(n)
-    powers = p.product(n) + p.truncate_positive(n) + p.product(2 * n) + p.truncate_positive(2 * n)
-    guess += powers + p.truncate_positive(n)
+    guess += p.multiply(n) + p.multiply(2 * n) + p.truncate(n)
     power_of_two = p.from_bits(n, 1) + p.from_bits(n, FRACTION_BITS) + p.product(n)
     return highest + guess + power_of_two + p.multiply(n)
 
@@ -273,7 +262,7 @@ def rsqrt(protocol: Protocol, n: int) -> Cost:
 
 
 def norm(protocol: Protocol, tokens: int, hidden: int) -> Cost:
-    mean = protocol.square(tokens * hidden) + protocol.scale(tokens)
+    mean = protocol.multiply(tokens * hidden) + protocol.scale(tokens)
     return mean + rsqrt(protocol, tokens) + protocol.multiply(tokens * hidden)
 
 

@@ -108,7 +108,7 @@ class Session:
         self._ask("forget", names=list(names))
 
     def views(self) -> list[View]:
-        """What each party was given and sent, the latter since the last call; needs `record`."""
+        """What each party was given and sent since the last call, by rank; needs `record`."""
         _, arrays = self._ask("views")
         seen: dict[int, dict[str, list[bytes]]] = {}
         for name, array in arrays.items():

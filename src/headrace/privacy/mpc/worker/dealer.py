@@ -129,7 +129,7 @@ class Group:
         return found
 
     def views(self) -> dict[str, np.ndarray]:
-        """By party: the shares it was given, and the values it was sent since it was last asked."""
+        """By party: the shares it was given and the values it was sent, since it was last asked."""
         found = {}
         for rank, (_, shares) in enumerate(self.ask("view")):
             found |= {f"{rank}/share/{i}": share for i, share in shares.items()}

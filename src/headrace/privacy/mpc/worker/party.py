@@ -50,7 +50,7 @@ def _log_of_this_process() -> IO[bytes]:
 
 
 class Party:
-    """`shares`: what it was given, kept where the setup asks for the party's view."""
+    """`shares`: what it was given since its view was last asked for, where the setup records views."""
 
     def __init__(self, rank: int, setup: dict[str, Any], log: IO[bytes]) -> None:
         description = libspu.link.Desc()
@@ -94,7 +94,8 @@ class Party:
         return self._counted() | {"seconds": time.perf_counter() - began}, {}
 
     def view(self, arrays: dict[str, np.ndarray]) -> Any:
-        return {}, {str(i): np.frombuffer(share, np.uint8) for i, share in enumerate(self.shares)}
+        held, self.shares = self.shares, []
+        return {}, {str(i): np.frombuffer(share, np.uint8) for i, share in enumerate(held)}
 
     def _counted(self) -> dict[str, Any]:
         size = os.fstat(self._log.fileno()).st_size

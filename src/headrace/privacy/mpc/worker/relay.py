@@ -13,9 +13,9 @@ from collections.abc import Iterable
 
 QUIET_SECONDS = 0.05
 HEADER = 12
-MAGIC = b"PRPC"
-VALUE = 3
-"""The field of a pushed message that holds its bytes."""
+MAGIC, ACKNOWLEDGED = b"PRPC", b"ACK"
+KEY, VALUE = 2, 3
+"""The fields of a pushed message that name it and hold its bytes."""
 
 
 class Relay:
@@ -121,20 +121,20 @@ def taken(stream: bytearray) -> Iterable[bytes]:
 
 
 def pushed(request: bytes) -> list[bytes]:
-    """The value of a pushed message: protocol buffers' wire format, of which only one field is wanted."""
-    at, found = 0, []
+    """The value of a pushed message, unless it only acknowledges another (protocol buffers' wire format)."""
+    at, found = 0, {}
     while at < len(request):
         tag, at = varint(request, at)
         if tag & 7 == 2:
             size, at = varint(request, at)
-            if tag >> 3 == VALUE:
-                found.append(request[at : at + size])
+            found[tag >> 3] = request[at : at + size]
             at += size
         elif tag & 7 == 0:
             _, at = varint(request, at)
         else:
             break
-    return found
+    acknowledges = found.get(KEY, b"").startswith(ACKNOWLEDGED)
+    return [] if acknowledges or VALUE not in found else [found[VALUE]]
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
