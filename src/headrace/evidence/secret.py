@@ -187,7 +187,7 @@ def cases(protocol: Protocol, n: int) -> dict[str, tuple[list[tuple[int, ...]], 
 
 
 def check_costs(session: Session, kind: Kind, names: Sequence[str], repeats: int, n: int = 7) -> list[Charged]:
-    """Operations in lockstep, which counts rounds. A process that is late adds one, so the least of `repeats` counts."""
+    """Operations in lockstep, which counts rounds; a process that is late adds one, and the run is repeated."""
     rng, found = np.random.default_rng(7), []
     table = cases(PROTOCOLS[kind], n)
     for name in names:

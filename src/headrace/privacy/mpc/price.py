@@ -1,8 +1,8 @@
 """What an operation on shares costs, from the protocols: rounds, messages and bytes of all parties together.
 
-Replicated shares of three parties (ABY3: Mohassel and Rindal 2018, eprint 2018/403) and additive shares of two with dealt triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring
-element has 8 bytes, a boolean share the bytes of its bits rounded up to 1, 2, 4 or 8. Operations run one after another;
-what a protocol sends at once is one round.
+Replicated shares of three parties (ABY3: Mohassel and Rindal 2018, eprint 2018/403) and additive shares of two with dealt
+triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring element has 8 bytes, a boolean share the bytes of its bits
+rounded up to 1, 2, 4 or 8. Operations run one after another; what a protocol sends at once is one round.
 """
 
 from __future__ import annotations
@@ -288,6 +288,7 @@ def block(protocol: Protocol, shape: Shape) -> dict[str, Cost]:
         "softmax": softmax(p, shape.heads * t, t),
         "feed-forward matrices": wide,
         "activation": gate(p, shape.activation, t * shape.width) + gated,
+        "start of sums": p.share_public(1),
     }
 
 
@@ -297,6 +298,6 @@ def forward(protocol: Protocol, shape: Shape, rows: int | None = None) -> dict[s
     rows = shape.tokens if rows is None else rows
     return parts | {
         "embedding": protocol.matmul(shape.tokens, shape.vocab, shape.hidden),
-        "final norm": norm(protocol, rows, shape.hidden),
+        "final norm": norm(protocol, rows, shape.hidden) + protocol.share_public(1),
         "head": protocol.matmul(rows, shape.hidden, shape.vocab),
     }
