@@ -12,13 +12,13 @@ import numpy as np
 from headrace.evidence.stage import FULL_MODEL, RandomWeights, tiny_spec
 from headrace.model.catalogue import resolve
 from headrace.model.loading import LoadedModel, ResidentStore, load_model
-from headrace.privacy.mpc import approximations, price
+from headrace.privacy.mpc import approximations, price, transformer
 from headrace.privacy.mpc.inference import SecretDecoder
 from headrace.privacy.mpc.price import PROTOCOLS, Cost, Protocol
 from headrace.privacy.mpc.session import Kind, Session, Setup, Spent
 from headrace.privacy.mpc.transformer import Shape
 from headrace.privacy.mpc.view import Finding, judge
-from headrace.privacy.mpc.weights import Prepared, plain_logits, plain_states, shape_of
+from headrace.privacy.mpc.weights import Prepared, calming, plain_logits, plain_states, shape_of
 from headrace.spec.ledger import Ledger
 from headrace.spec.program import compile_program
 
@@ -249,15 +249,16 @@ def real_size(session: Session, setup: Setup, prompt: str = "The capital of Fran
     tokens = (loaded.tokenizer.encode(prompt) * BLOCK_TOKENS)[:BLOCK_TOKENS]
     subject = Subject(loaded, shape_of(loaded.spec, BLOCK_TOKENS))
     states = plain_states(subject.plain, subject.shape, EXACT, tokens)
+    calm = calming(subject.plain, subject.shape, EXACT, range(BLOCK_TOKENS))
     session.open(setup)
-    decoder = SecretDecoder(session, subject.secret, subject.shape, keep=False)
+    decoder = SecretDecoder(session, subject.secret, subject.shape, keep=False, calm=calm)
     decoder.block(0, decoder.share_state(states[0]))
     error, block_seconds = float(np.abs(session.reveal("h") - states[1]).max()), decoder.spent.seconds
     if peak_of_tables(subject.shape) > MOST_MEMORY:
         return Sized(error, block_seconds, block_seconds * subject.shape.layers, False, False, 0, decoder.spent)
-    decoder = SecretDecoder(session, subject.secret, subject.shape, keep=False)
+    decoder = SecretDecoder(session, subject.secret, subject.shape, keep=False, calm=calm)
     ours = decoder.logits(tokens, rows=1)
-    plain = plain_logits(subject.plain, subject.shape, EXACT, tokens)[-1:]
+    plain = transformer.head(np, EXACT, subject.shape, states[-1][-1:], subject.plain.head())
     agrees = bool(ours.argmax() == plain.argmax())
     peak = decoder.spent.peak + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Sized(error, block_seconds, decoder.spent.seconds, True, agrees, peak, decoder.spent)

@@ -16,10 +16,16 @@ Report: TypeAlias = Callable[[str, int, int], None]
 
 
 class SecretDecoder:
-    """`keep`: every layer's shares stay with the parties; else each layer is shared again for every pass."""
+    """`keep`: every layer's shares stay with the parties; else each layer is shared again for every pass.
 
-    def __init__(self, session: Session, weights: Prepared, shape: Shape, keep: bool = True) -> None:
+    `calm`: of every norm in order, the head's last, as `weights.calming` finds it; without it they take 1.
+    """
+
+    def __init__(
+        self, session: Session, weights: Prepared, shape: Shape, keep: bool = True, calm: Sequence[float] | None = None
+    ) -> None:
         self._session, self._weights, self._shape, self._keep = session, weights, shape, keep
+        self._calm = calm or [1.0] * (2 * shape.layers + 1)
         self._held: set[str] = set()
         self.spent = Spent()
 
@@ -33,7 +39,7 @@ class SecretDecoder:
         told("layers", self._shape.layers, self._shape.layers)
         rows = rows or self._shape.tokens
         self._hold("head", lambda: {"head": self._weights.head()})
-        self._run({"kind": "head", "rows": rows}, [h, "head"], "logits")
+        self._run({"kind": "head", "rows": rows}, [h, "head"], "logits", 2 * self._shape.layers)
         self._let_go("head", ["head"])
         return self._session.reveal("logits")
 
@@ -49,7 +55,7 @@ class SecretDecoder:
         """One layer on what is held under `h`."""
         names = [f"{index}.{name}" for name in self._shape.weights()]
         self._hold(str(index), lambda: {f"{index}.{n}": w for n, w in self._weights.layer(index).items()})
-        self._run({"kind": "block"}, [h, *names], "h")
+        self._run({"kind": "block"}, [h, *names], "h", 2 * index)
         self._let_go(str(index), names)
         return "h"
 
@@ -58,9 +64,10 @@ class SecretDecoder:
         self._session.share({"h": h_td})
         return "h"
 
-    def _run(self, program: dict[str, object], inputs: list[str], output: str) -> None:
-        # Blocks are alike whatever the depth: one program serves them all.
-        shape = asdict(replace(self._shape, layers=1))
+    def _run(self, program: dict[str, object], inputs: list[str], output: str, norm: int = 0) -> None:
+        # Blocks are alike whatever the depth: one program serves all whose norms need the same calming.
+        calm = (self._calm[norm], self._calm[min(norm + 1, 2 * self._shape.layers)])
+        shape = asdict(replace(self._shape, layers=1, calm=calm))
         self.spent += self._session.run(program | {"shape": shape}, inputs, output)
 
     def _hold(self, part: str, made: Callable[[], dict[str, np.ndarray]]) -> None:

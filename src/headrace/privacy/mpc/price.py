@@ -1,7 +1,7 @@
 """What an operation on shares costs, from the protocols: rounds, messages and bytes of all parties together.
 
-Replicated shares of three parties (ABY3: Mohassel and Rindal 2018, eprint 2018/403) and additive shares of two with dealt
-triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring element has 8 bytes, a boolean share the bytes of its bits
+Replicated shares of three parties (ABY3: Mohassel and Rindal 2018, eprint 2018/403) and additive shares of two with
+dealt triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring element has 8 bytes, a boolean share the bytes of its bits
 rounded up to 1, 2, 4 or 8. Operations run one after another; what a protocol sends at once is one round.
 """
 
@@ -261,9 +261,10 @@ def rsqrt(protocol: Protocol, n: int) -> Cost:
 # -- a transformer ---------------------------------------------------------------------------------
 
 
-def norm(protocol: Protocol, tokens: int, hidden: int) -> Cost:
-    mean = protocol.multiply(tokens * hidden) + protocol.scale(tokens)
-    return mean + rsqrt(protocol, tokens) + protocol.multiply(tokens * hidden)
+def norm(protocol: Protocol, tokens: int, hidden: int, calm: float = 1.0) -> Cost:
+    n = tokens * hidden
+    calmed = FREE if calm == 1 else protocol.scale(n)
+    return calmed + protocol.multiply(n) + rsqrt(protocol, tokens) + protocol.multiply(n)
 
 
 def softmax(protocol: Protocol, rows: int, columns: int) -> Cost:
@@ -281,7 +282,7 @@ def block(protocol: Protocol, shape: Shape) -> dict[str, Cost]:
     wide = p.matmul(t, d, shape.width) * (2 if shape.gated else 1) + p.matmul(t, shape.width, d)
     gated = p.multiply(t * shape.width) if shape.gated else FREE
     return {
-        "norms": norm(p, t, d) * 2,
+        "norms": norm(p, t, d, shape.calm[0]) + norm(p, t, d, shape.calm[1]),
         "projections": projections,
         "rotary positions": (p.scale(t * q) + p.scale(t * kv)) * 2,
         "scores and mixing": mixing * shape.heads,
@@ -298,6 +299,6 @@ def forward(protocol: Protocol, shape: Shape, rows: int | None = None) -> dict[s
     rows = shape.tokens if rows is None else rows
     return parts | {
         "embedding": protocol.matmul(shape.tokens, shape.vocab, shape.hidden),
-        "final norm": norm(protocol, rows, shape.hidden) + protocol.share_public(1),
+        "final norm": norm(protocol, rows, shape.hidden, shape.calm[0]) + protocol.share_public(1),
         "head": protocol.matmul(rows, shape.hidden, shape.vocab),
     }

@@ -1,7 +1,7 @@
 """A llama-shaped decoder as plain array code: the same text in numpy, and in JAX on secret shares.
 
-Token rows are one-hot: a row of a secret table is taken by a product with it, so that nobody learns which. Norm gains,
-1 / sqrt(head_dim) and the exponential's own scale are folded into the matrices beforehand (`weights.prepared`).
+Token rows are one-hot: a row of a secret table is taken by a product with it, so that nobody learns which. The gains and
+sizes of norms, 1 / sqrt(head_dim) and the exponential's own scale are in the matrices beforehand (`weights.Prepared`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ MASKED = -1000.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One decoder's sizes. `gated`: the activation of `gate` multiplies `up`; else it is applied to `up` alone."""
+    """One decoder's sizes. `gated`: the activation of `gate` multiplies `up`; else it is applied to `up` alone.
+
+    `calm`: public powers of two by which a layer's two norms scale their input first, for the sum of its squares must
+    stay below 2^18; the head's norm takes the first one.
+    """
 
     tokens: int
     hidden: int
@@ -35,6 +39,7 @@ class Shape:
     eps: float
     activation: str = "silu"
     gated: bool = True
+    calm: tuple[float, float] = (1.0, 1.0)
 
     def weights(self) -> tuple[str, ...]:
         return tuple(name for name in BLOCK_WEIGHTS if self.gated or name != "gate")
@@ -47,18 +52,26 @@ def embed(xp: Any, onehot_tv: Any, table_vd: Any) -> Any:
 
 def block(xp: Any, functions: Functions, shape: Shape, h_td: Any, weights: Mapping[str, Any]) -> Any:
     """One decoder layer: attention over the tokens so far, then the feed-forward part."""
-    h_td = h_td + attention(xp, functions, shape, normed(xp, functions, shape, h_td), weights)
-    return h_td + feed_forward(xp, functions, shape, normed(xp, functions, shape, h_td), weights)
+    h_td = after_attention(xp, functions, shape, h_td, weights)
+    return h_td + feed_forward(xp, functions, shape, normed(xp, functions, shape, h_td, 1), weights)
+
+
+def after_attention(xp: Any, functions: Functions, shape: Shape, h_td: Any, weights: Mapping[str, Any]) -> Any:
+    """The hidden state between a layer's two parts."""
+    return h_td + attention(xp, functions, shape, normed(xp, functions, shape, h_td, 0), weights)
 
 
 def head(xp: Any, functions: Functions, shape: Shape, h_td: Any, table_dv: Any) -> Any:
     """Logits [tokens, vocab]; the final norm's gain is in the table."""
-    return xp.matmul(normed(xp, functions, shape, h_td), table_dv)
+    return xp.matmul(normed(xp, functions, shape, h_td, 0), table_dv)
 
 
-def normed(xp: Any, functions: Functions, shape: Shape, h_td: Any) -> Any:
-    mean = xp.sum(h_td * h_td, axis=-1, keepdims=True) * (1 / shape.hidden)
-    return h_td * functions.rsqrt(mean + shape.eps)
+def normed(xp: Any, functions: Functions, shape: Shape, h_td: Any, which: int) -> Any:
+    """Rows of length 1: an RMS norm but for its factor sqrt(hidden) and its gain, which the next matrix has."""
+    calm = shape.calm[which]
+    u_td = h_td if calm == 1 else h_td * calm
+    squares = xp.sum(u_td * u_td, axis=-1, keepdims=True)
+    return u_td * functions.rsqrt(squares + shape.eps * shape.hidden * calm**2)
 
 
 def attention(xp: Any, functions: Functions, shape: Shape, x_td: Any, weights: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from headrace.privacy.mpc.approximations import Functions
 from headrace.privacy.mpc.transformer import Shape
 from headrace.spec.errors import UnsupportedModel
 from headrace.spec.model import Layer, ModelSpec
+
+MOST_SQUARES = 2.0**14
+"""Of a row on a prompt for measuring; a prompt to come may have 16 times as much."""
 
 
 def shape_of(spec: ModelSpec, tokens: int) -> Shape:
@@ -57,17 +61,20 @@ class Prepared:
 
     def head(self) -> np.ndarray:
         """[hidden, vocab]."""
-        return (self._of(self._table) * self._of("norm.weight")).T
+        return (self._of(self._table) * self._gain("norm")).T
 
     def layer(self, index: int) -> dict[str, np.ndarray]:
         base, found = f"layers.{index}", {}
-        attention, mlp = self._of(f"{base}.attn_norm.weight"), self._of(f"{base}.mlp_norm.weight")
+        attention, mlp = self._gain(f"{base}.attn_norm"), self._gain(f"{base}.mlp_norm")
         for name in self._shape.weights():
             part = "attn" if name in "qkvo" else "mlp"
             matrix = self._of(f"{base}.{part}.{name}.weight")
             gain = attention if name in "qkv" else mlp if name in ("gate", "up") else 1
             found[name] = (matrix * gain).T * (self._scale if name in "qk" else 1)
         return found
+
+    def _gain(self, norm: str) -> np.ndarray:
+        return self._of(f"{norm}.weight") * self._shape.hidden**0.5
 
     def _of(self, name: str) -> np.ndarray:
         array: np.ndarray = self._held[name].numpy()
@@ -87,6 +94,25 @@ def plain_states(weights: Prepared, shape: Shape, functions: Functions, tokens: 
     for index in range(shape.layers):
         states.append(transformer.block(np, functions, shape, states[-1], weights.layer(index)))
     return states
+
+
+def calming(weights: Prepared, shape: Shape, functions: Functions, tokens: Sequence[int]) -> list[float]:
+    """`Shape.calm` of every norm in order, the head's last: from what the model makes of a prompt nobody need hide."""
+    shape, found = replace(shape, tokens=len(tokens)), []
+    h_td = weights.embedding()[list(tokens)]
+    for index in range(shape.layers):
+        layer = weights.layer(index)
+        found += [_calm(h_td), _calm(transformer.after_attention(np, functions, shape, h_td, layer))]
+        h_td = transformer.block(np, functions, shape, h_td, layer)
+    return [*found, _calm(h_td)]
+
+
+def _calm(h_td: np.ndarray) -> float:
+    """The largest of 1, 1/16, 1/256, ... that brings the sum of squares of every row below MOST_SQUARES."""
+    most, scale = float((h_td.astype(np.float64) ** 2).sum(-1).max()), 1.0
+    while most * scale**2 > MOST_SQUARES:
+        scale /= 16
+    return scale
 
 
 def plain_logits(weights: Prepared, shape: Shape, functions: Functions, tokens: Sequence[int]) -> np.ndarray:

@@ -42,10 +42,6 @@ def function_of(program: dict[str, Any]) -> Callable[..., Any]:
     if kind == "embed":
         return partial(transformer.embed, jnp)
     shape = Shape(**program["shape"])
-    if kind == "softmax":
-        return partial(transformer.softmax, jnp, FUNCTIONS, shape)
-    if kind == "norm":
-        return partial(transformer.normed, jnp, FUNCTIONS, shape)
     if kind == "head":
         rows = program["rows"]
         return lambda h, table: transformer.head(jnp, FUNCTIONS, shape, h[-rows:], table)
