@@ -18,6 +18,7 @@ from headrace.cli import (
     evaluate,
     evidence,
     models,
+    mpc,
     privacy,
     probe,
     pull,
@@ -128,6 +129,7 @@ app.add_typer(evidence.app, name="evidence")
 app.add_typer(veil.app, name="veil")
 app.add_typer(split.app, name="split")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(mpc.app, name="mpc")
 
 
 def _version(wanted: bool) -> None:

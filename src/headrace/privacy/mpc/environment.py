@@ -52,9 +52,9 @@ def make_worker(report: Report, folder: Path | None = None, packages: tuple[str,
     log = folder / "install.log"
     report(f"Making the environment of SPU in {folder}: {', '.join(packages[:3])} …, 1 GB on disk.")
     with log.open("w", encoding="utf-8") as lines:
-        _call(report, lines, sys.executable, "-m", "venv", "--clear", folder / "venv")
-        quiet = ("--disable-pip-version-check", "--only-binary", ":all:")
-        _call(report, lines, _python(folder), "-m", "pip", "install", *quiet, *packages)
+        _call(report, lines, sys.executable, "-m", "venv", "--clear", "--without-pip", folder / "venv")
+        pip = (sys.executable, "-m", "pip", "--python", _python(folder), "--disable-pip-version-check")
+        _call(report, lines, *pip, "install", "--only-binary", ":all:", *packages)
     (folder / "installed.json").write_text(json.dumps(packages), encoding="utf-8")
     return _python(folder)
 

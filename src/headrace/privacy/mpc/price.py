@@ -1,8 +1,8 @@
 """What an operation on shares costs, from the protocols: rounds, messages and bytes of all parties together.
 
 Replicated shares of three parties (ABY3: Mohassel and Rindal 2018, eprint 2018/403) and additive shares of two with
-dealt triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring element has 8 bytes, a boolean share the bytes of its bits
-rounded up to 1, 2, 4 or 8. Operations run one after another; what a protocol sends at once is one round.
+dealt triples (Semi2k: Cramer et al. 2018, eprint 2018/482). A ring element has 8 bytes, a boolean share those of its
+bits rounded up to 1, 2, 4 or 8. Operations run one after another; what a protocol sends at once is one round.
 """
 
 from __future__ import annotations
@@ -262,8 +262,9 @@ def rsqrt(protocol: Protocol, n: int) -> Cost:
 
 
 def norm(protocol: Protocol, tokens: int, hidden: int, calm: float = 1.0) -> Cost:
+    """Where its input is calmed, the compiler scales both the squared rows and, once a row, the root's inverse."""
     n = tokens * hidden
-    calmed = FREE if calm == 1 else protocol.scale(n)
+    calmed = FREE if calm == 1 else protocol.scale(n) + protocol.scale(tokens)
     return calmed + protocol.multiply(n) + rsqrt(protocol, tokens) + protocol.multiply(n)
 
 

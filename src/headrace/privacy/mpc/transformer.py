@@ -1,7 +1,7 @@
 """A llama-shaped decoder as plain array code: the same text in numpy, and in JAX on secret shares.
 
-Token rows are one-hot: a row of a secret table is taken by a product with it, so that nobody learns which. The gains and
-sizes of norms, 1 / sqrt(head_dim) and the exponential's own scale are in the matrices beforehand (`weights.Prepared`).
+Token rows are one-hot: a row of a secret table is taken by a product with it, so that nobody learns which. The gains
+and sizes of norms, 1 / sqrt(head_dim) and the exponential's scale are in the matrices beforehand (`weights.Prepared`).
 """
 
 from __future__ import annotations
