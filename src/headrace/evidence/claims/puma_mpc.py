@@ -103,7 +103,8 @@ def check_views(session: Session, sizes: Sizes) -> tuple[Clause, Clause]:
     """Each party's view of two inputs, and of shares that are none."""
     sound = [finding for kind in sizes.kinds for finding in secret.check_views(session, Setup(kind))]
     leaky = [finding for kind in sizes.kinds for finding in secret.check_views(session, Setup(kind, leak=True))]
-    clause = judged(BLIND, all(finding.sound for finding in sound), _findings(sound))
+    dealt = "; semi2k's first party also deals the triples and is trusted to forget them" * ("semi2k" in sizes.kinds)
+    clause = judged(BLIND, all(finding.sound for finding in sound), _findings(sound) + dealt)
     caught = [finding for finding in leaky if not finding.sound]
     return clause, Clause(MUTANT, "passed" if caught else "failed", _findings(caught) if caught else "unnoticed")
 

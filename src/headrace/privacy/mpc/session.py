@@ -43,7 +43,7 @@ class Spent:
     """What programs cost, as SPU's own links counted: payload bytes and messages of all parties.
 
     `operations`: SPU's operation -> (times, bytes, messages). `rounds`: counted in lockstep only.
-    `seconds`: the slowest party's. `peak`: bytes of memory of all parties, each at its most.
+    `seconds`: the slowest party's. `peak`: bytes of memory of dealer and parties, each at its most.
     """
 
     bytes: int = 0
@@ -95,7 +95,7 @@ class Session:
             sum(party["messages"] for party in parties),
             told["rounds"],
             max(party["seconds"] for party in parties),
-            sum(party["peak"] for party in parties),
+            told["peak"] + sum(party["peak"] for party in parties),
             _summed([party["operations"] for party in parties], once=True),
         )
 

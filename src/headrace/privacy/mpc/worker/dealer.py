@@ -16,7 +16,7 @@ import numpy as np
 import spu
 
 from headrace.privacy.mpc import wire
-from headrace.privacy.mpc.worker.party import configuration
+from headrace.privacy.mpc.worker.party import configuration, peak_memory, sentence
 from headrace.privacy.mpc.worker.programs import Programs
 from headrace.privacy.mpc.worker.relay import Relay
 from headrace.privacy.mpc.worker.shares import laid_open, packed, unpacked
@@ -34,8 +34,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             request, arrays = wire.receive(requests)
             try:
                 told, sent = dealer.do(request.pop("verb"), request, arrays)
-            except (EOFError, OSError, RuntimeError, ValueError) as error:
-                told, sent = {"error": str(error) or type(error).__name__}, {}
+            except Exception as error:  # whatever it is, the other process is told
+                told, sent = {"error": sentence(error)}, {}
             wire.send(answers, told, sent)
     except EOFError:
         dealer.close()
@@ -77,7 +77,8 @@ class Dealer:
         before = group.relay.rounds if group.relay else 0
         told = [told for told, _ in group.ask("run", {"code": code}, inputs=inputs, output=output)]
         group.shapes[output] = shape
-        return {"parties": told, "rounds": group.relay.rounds - before if group.relay else 0}, {}
+        rounds = group.relay.rounds - before if group.relay else 0
+        return {"parties": told, "rounds": rounds, "peak": peak_memory()}, {}
 
     def reveal(self, names: list[str], arrays: dict[str, np.ndarray]) -> Any:
         return {}, {name: self.group.reveal(name) for name in names}

@@ -29,7 +29,7 @@ def serve(rank: int, requests: IO[bytes], answers: IO[bytes]) -> None:
     try:
         party = Party(rank, setup, log)
     except RuntimeError as error:
-        wire.send(answers, {"error": _sentence(error)})
+        wire.send(answers, {"error": sentence(error)})
         return
     wire.send(answers, {"ready": os.getpid()})
     try:
@@ -68,8 +68,8 @@ class Party:
         """A message and arrays to answer with; what SPU throws is told, and ends nothing."""
         try:
             return self._verbs[verb](arrays=arrays, **request)
-        except (RuntimeError, ValueError, LookupError) as error:
-            return {"error": _sentence(error)}, {}
+        except Exception as error:  # whatever it is, the dealer is told
+            return {"error": sentence(error)}, {}
 
     def set(self, name: str, arrays: dict[str, np.ndarray]) -> Any:
         share = unpacked(arrays)
@@ -103,11 +103,16 @@ class Party:
         self._read = size
         link = LINK.findall(fresh)[-1]
         kernels = {name: [int(n), int(sent), int(times)] for name, n, sent, times in KERNEL.findall(fresh)}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"bytes": int(link[0]), "messages": int(link[2]), "operations": kernels, "peak": peak}
+        return {"bytes": int(link[0]), "messages": int(link[2]), "operations": kernels, "peak": peak_memory()}
 
 
-def _sentence(error: Exception) -> str:
+def peak_memory() -> int:
+    """Bytes that this process has held at its most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def sentence(error: Exception) -> str:
+    """The first line of what an error says."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
