@@ -67,18 +67,17 @@ def next_token(
     session: Session, loaded: LoadedModel, ids: list[int], protocol: Kind, report: Count | None
 ) -> tuple[int, dict[str, Any]]:
     """One pass over the text so far by parties of its own, and what it cost."""
-    from headrace.privacy.mpc import approximations, price
+    from headrace.privacy.mpc import price
     from headrace.privacy.mpc.inference import SecretDecoder
     from headrace.privacy.mpc.session import Setup
-    from headrace.privacy.mpc.weights import Prepared, calming, shape_of
+    from headrace.privacy.mpc.weights import for_shares, shape_of
 
-    shape, functions = shape_of(loaded.spec, len(ids)), approximations.exact()
-    plain = Prepared(loaded, shape, functions.exp_scale)
-    calm = calming(plain, shape, functions, range(min(16, shape.vocab)))
+    shape = shape_of(loaded.spec, len(ids))
+    weights = for_shares(loaded, shape)
     session.open(Setup(protocol))
-    weights = Prepared(loaded, shape, 2.0**approximations.SQUARINGS)
-    decoder = SecretDecoder(session, weights, shape, keep=False, calm=calm)
+    decoder = SecretDecoder(session, weights, shape, keep=False)
     token = int(decoder.logits(ids, rows=1, report=report).argmax())
-    spent, formula = decoder.spent, price.total(price.forward(price.PROTOCOLS[protocol], shape, rows=1).values())
+    spent = decoder.spent
+    formula = price.total(price.forward(price.PROTOCOLS[protocol], shape, weights.calm, rows=1).values())
     told = {"seconds": round(spent.seconds, 1), "messages": spent.messages, "bytes": spent.bytes}
     return token, told | {"rounds": formula.rounds, "peak_bytes": spent.peak}

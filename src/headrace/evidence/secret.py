@@ -16,17 +16,14 @@ from headrace.privacy.mpc import approximations, price, transformer
 from headrace.privacy.mpc.inference import SecretDecoder
 from headrace.privacy.mpc.price import PROTOCOLS, Cost, Protocol
 from headrace.privacy.mpc.session import Kind, Session, Setup, Spent
-from headrace.privacy.mpc.transformer import Shape
+from headrace.privacy.mpc.transformer import Calm, Shape
 from headrace.privacy.mpc.view import Finding, judge
-from headrace.privacy.mpc.weights import Prepared, calming, plain_logits, plain_states, shape_of
+from headrace.privacy.mpc.weights import Prepared, for_shares, plain_logits, plain_states, shape_of
 from headrace.spec.ledger import Ledger
 from headrace.spec.program import compile_program
 
 FIXTURE = "lm-t-small"
 EXACT = approximations.exact()
-SECRET_SCALE = 2.0**approximations.SQUARINGS
-"""What the approximate exponential wants scores divided by."""
-
 BLOCK_TOKENS = 16
 MOST_MEMORY = 16 << 30
 LEAST_ROUNDS = 0.9
@@ -40,12 +37,8 @@ class Subject:
     shape: Shape
 
     @property
-    def secret(self) -> Prepared:
-        return Prepared(self.loaded, self.shape, SECRET_SCALE)
-
-    @property
     def plain(self) -> Prepared:
-        return Prepared(self.loaded, self.shape, EXACT.exp_scale)
+        return Prepared(self.loaded, self.shape)
 
 
 # -- agreement -------------------------------------------------------------------------------------
@@ -59,6 +52,7 @@ class Agreement:
     error: float
     agreeing: int
     spent: Spent
+    calm: list[Calm]
 
 
 def trained(tokens: int, prompts: int) -> tuple[Subject, list[list[int]], str]:
@@ -90,13 +84,14 @@ def random_model() -> LoadedModel:
 
 def compare_logits(session: Session, subject: Subject, prompts: Sequence[Sequence[int]]) -> Agreement:
     """Every prompt once through the parties that the session has started."""
-    decoder, error, agreeing = SecretDecoder(session, subject.secret, subject.shape), 0.0, 0
+    weights, error, agreeing = for_shares(subject.loaded, subject.shape), 0.0, 0
+    decoder = SecretDecoder(session, weights, subject.shape)
     for prompt in prompts:
         ours = decoder.logits(prompt)
         plain = plain_logits(subject.plain, subject.shape, EXACT, prompt)
         error = max(error, float(np.abs(ours - plain).max()))
         agreeing += int((ours.argmax(-1) == plain.argmax(-1)).sum())
-    return Agreement(len(prompts) * subject.shape.tokens, error, agreeing, decoder.spent)
+    return Agreement(len(prompts) * subject.shape.tokens, error, agreeing, decoder.spent, weights.calm)
 
 
 # -- bounds ----------------------------------------------------------------------------------------
@@ -117,14 +112,16 @@ class Bound:
 
 def check_bounds(session: Session, points: int) -> list[Bound]:
     """Every approximated function on shares over its range: the whole of it, evenly, and its seams."""
-    rounding, squarings = approximations.ROUNDING_BOUND, 2.0**approximations.SQUARINGS
+    rounding = approximations.ROUNDING_BOUND
     wide, below = np.linspace(-30, 30, points), np.linspace(-40, 0, points)
     many, spread = np.geomspace(1, 1024, points), np.geomspace(2**-4, 2**10, points)
     found = [
         _bound(session, name, wide, approximations.activation(name, wide), kind.bound + rounding)
         for name, kind in approximations.GATES.items()
     ]
-    exponential = _bound(session, "exponential", below / squarings, np.exp(below), approximations.EXP_BOUND + rounding)
+    exponential = _bound(
+        session, "exponential", below / approximations.EXP_SCALE, np.exp(below), approximations.EXP_BOUND + rounding
+    )
     inverse = approximations.INVERSE_BOUND + rounding
     return [
         *found,
@@ -202,9 +199,10 @@ def check_costs(session: Session, kind: Kind, names: Sequence[str], repeats: int
     return found
 
 
-def decoder_cost(kind: Kind, shape: Shape, spent: Spent, passes: int) -> Charged:
+def decoder_cost(kind: Kind, shape: Shape, agreement: Agreement) -> Charged:
     """A decoder's whole traffic; rounds are not counted, for its parties ran freely."""
-    formula = replace(price.total(price.forward(PROTOCOLS[kind], shape).values()) * passes, rounds=0)
+    one, spent = price.total(price.forward(PROTOCOLS[kind], shape, agreement.calm).values()), agreement.spent
+    formula = replace(one * (agreement.positions // shape.tokens), rounds=0)
     return Charged("decoder", Cost(0, spent.messages, spent.bytes), formula)
 
 
@@ -215,7 +213,7 @@ def check_views(session: Session, setup: Setup, tokens: int = 8) -> list[Finding
     """Every party's view of one block, for two inputs that have nothing in common."""
     loaded = random_model()
     shape = shape_of(loaded.spec, tokens)
-    weights, seen = Prepared(loaded, shape, SECRET_SCALE), []
+    weights, seen = for_shares(loaded, shape), []
     loud = 3 * np.random.default_rng(1).standard_normal((tokens, shape.hidden))
     session.open(replace(setup, record=True))
     session.views()  # what parties say to one another before there is an input
@@ -249,14 +247,14 @@ def real_size(session: Session, setup: Setup, prompt: str = "The capital of Fran
     tokens = (loaded.tokenizer.encode(prompt) * BLOCK_TOKENS)[:BLOCK_TOKENS]
     subject = Subject(loaded, shape_of(loaded.spec, BLOCK_TOKENS))
     states = plain_states(subject.plain, subject.shape, EXACT, tokens)
-    calm = calming(subject.plain, subject.shape, EXACT, range(BLOCK_TOKENS))
+    weights = for_shares(loaded, subject.shape)
     session.open(setup)
-    decoder = SecretDecoder(session, subject.secret, subject.shape, keep=False, calm=calm)
+    decoder = SecretDecoder(session, weights, subject.shape, keep=False)
     decoder.block(0, decoder.share_state(states[0]))
     error, block_seconds = float(np.abs(session.reveal("h") - states[1]).max()), decoder.spent.seconds
     if peak_of_tables(subject.shape) > MOST_MEMORY:
         return Sized(error, block_seconds, block_seconds * subject.shape.layers, False, False, 0, decoder.spent)
-    decoder = SecretDecoder(session, subject.secret, subject.shape, keep=False, calm=calm)
+    decoder = SecretDecoder(session, weights, subject.shape, keep=False)
     ours = decoder.logits(tokens, rows=1)
     plain = transformer.head(np, EXACT, subject.shape, states[-1][-1:], subject.plain.head())
     agrees = bool(ours.argmax() == plain.argmax())

@@ -34,7 +34,7 @@ def test_the_exponential_stays_within_its_bound() -> None:
 
 
 def test_a_gate_fits_the_ring() -> None:
-    """No coefficient is beyond what 18 fraction bits hold with three digits, and none is large."""
+    """No coefficient is large, and the usual one has more than two digits in fixed point."""
     for kind in a.GATES.values():
         found = np.abs(kind.coefficients())
         assert found.max() < 8 and np.median(found) > 2.0**-a.FRACTION_BITS * 100

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from headrace.evidence import secret
-from headrace.evidence.secret import EXACT, SECRET_SCALE
+from headrace.evidence.secret import EXACT
 from headrace.model.loading import LoadedModel, ResidentStore
 from headrace.privacy.mpc.environment import worker_python
 from headrace.privacy.mpc.errors import PartiesFailed
 from headrace.privacy.mpc.inference import SecretDecoder
 from headrace.privacy.mpc.session import Session, Setup
-from headrace.privacy.mpc.weights import Prepared, plain_logits, shape_of
+from headrace.privacy.mpc.weights import Prepared, for_shares, plain_logits, shape_of
 
 PYTHON = worker_python()
 pytestmark = pytest.mark.skipif(
@@ -60,6 +60,6 @@ def test_two_parties_run_a_gelu_decoder(session: Session) -> None:
     loaded = LoadedModel(spec, ResidentStore(held), None, "tiny", None, {}, 0)  # type: ignore[arg-type]
     tokens = [1, 2, 3, 4]
     shape = shape_of(spec, len(tokens))
-    found = SecretDecoder(session, Prepared(loaded, shape, SECRET_SCALE), shape).logits(tokens, rows=2)
-    plain = plain_logits(Prepared(loaded, shape, EXACT.exp_scale), shape, EXACT, tokens)[-2:]
+    found = SecretDecoder(session, for_shares(loaded, shape), shape).logits(tokens, rows=2)
+    plain = plain_logits(Prepared(loaded, shape), shape, EXACT, tokens)[-2:]
     assert found.shape == (2, spec.vocab) and np.abs(found - plain).max() < 1e-2

@@ -9,8 +9,10 @@ import pytest
 
 from headrace.evidence.stage import RandomWeights, Stage, tiny_spec
 from headrace.model.loading import LoadedModel, ResidentStore
-from headrace.privacy.mpc import approximations
-from headrace.privacy.mpc.weights import Prepared, onehot, plain_logits, shape_of
+from headrace.model.tensor import Tensor
+from headrace.privacy.mpc import approximations, transformer
+from headrace.privacy.mpc.transformer import STILL, Calm
+from headrace.privacy.mpc.weights import MOST_SQUARES, Prepared, calming, onehot, plain_logits, shape_of
 from headrace.spec.errors import UnsupportedModel
 from headrace.spec.model import ModelSpec, Norm
 
@@ -25,6 +27,32 @@ def loaded(spec: ModelSpec) -> LoadedModel:
 def logits(spec: ModelSpec, functions: approximations.Functions) -> np.ndarray:
     shape = shape_of(spec, len(TOKENS))
     return plain_logits(Prepared(loaded(spec), shape, functions.exp_scale), shape, functions, TOKENS)
+
+
+def test_calmed_norms_compute_the_same() -> None:
+    """Whatever a norm scales before or after, the next matrix has made good."""
+    shape, functions = shape_of(tiny_spec(), len(TOKENS)), approximations.exact()
+    calm: list[Calm] = [(1.0, 1 / 16), (1 / 256, 1.0), (1 / 16, 1.0), STILL, (1.0, 1 / 4)]
+    plain, calmed = Prepared(loaded(tiny_spec()), shape), Prepared(loaded(tiny_spec()), shape, calm=calm)
+    h = one = plain.embedding()[TOKENS]
+    for index in range(shape.layers):
+        pair = replace(shape, calm=(calm[2 * index], calm[2 * index + 1]))
+        one = transformer.block(np, functions, pair, one, calmed.layer(index))
+        h = transformer.block(np, functions, shape, h, plain.layer(index))
+    assert np.allclose(one, h, atol=1e-4) and not np.array_equal(plain.layer(1)["up"], calmed.layer(0)["up"])
+    last = transformer.head(np, functions, replace(shape, calm=(calm[4], STILL)), one, calmed.head())
+    assert np.allclose(last, transformer.head(np, functions, shape, h, plain.head()), atol=1e-3)
+
+
+def test_long_rows_are_calmed_before_they_are_squared() -> None:
+    shape = shape_of(tiny_spec(), 4)
+    held = loaded(tiny_spec())
+    assert set(calming(Prepared(held, shape), shape, [1, 2])) <= {STILL, (1.0, 1 / 4), (1.0, 1 / 16), (1.0, 1 / 64)}
+    table = held.weights.weights["embed.weight"]  # type: ignore[attr-defined]
+    held.weights.weights["embed.weight"] = Tensor.of("embed.weight", 1e4 * table.numpy())  # type: ignore[attr-defined]
+    before, after = calming(Prepared(held, shape), shape, [1, 2])[0]
+    most = (held.weights.weights["embed.weight"].numpy()[[1, 2]] ** 2).sum(-1).max()  # type: ignore[attr-defined]
+    assert before < 1 == after and most * before**2 <= MOST_SQUARES < most * (16 * before) ** 2
 
 
 def test_exact_functions_give_the_engines_log_probabilities() -> None:

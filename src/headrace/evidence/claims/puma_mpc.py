@@ -81,7 +81,7 @@ def check_numbers(session: Session, sizes: Sizes) -> tuple[Clause, Clause, list[
     for kind in sizes.kinds:
         session.open(Setup(kind))
         found[kind] = secret.compare_logits(session, subject, prompts)
-        charged.append((kind, secret.decoder_cost(kind, subject.shape, found[kind].spent, len(prompts))))
+        charged.append((kind, secret.decoder_cost(kind, subject.shape, found[kind])))
         bounds += [(kind, bound) for bound in secret.check_bounds(session, sizes.points)]
     holds = all(one.error <= MOST_ERROR and one.agreeing >= LEAST_AGREEMENT * one.positions for one in found.values())
     figure = "; ".join(f"{kind} {_agreement(one)}" for kind, one in found.items())

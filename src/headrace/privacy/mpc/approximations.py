@@ -2,7 +2,7 @@
 
 PUMA (Dong et al. 2023, arXiv 2307.12533) takes piecewise polynomials for GELU, (1 + x / 2^t)^(2^t) for the exponential
 below zero, and its protocols for 1 / x and 1 / sqrt(x). The forms here are PUMA's, the coefficients are fitted here:
-a Chebyshev series in |x| where a polynomial in x needs coefficients that 18 fraction bits cannot hold, and a base of
+a Chebyshev series in |x| where a polynomial in x needs coefficients that fixed point cannot hold, and a base of
 degree 3 where PUMA's of degree 1 is a thousand times less exact for two multiplications less.
 
 Every function takes and gives arrays of one array library `xp`, numpy or jax.numpy.
@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev
 
-FRACTION_BITS = 18
-"""Of a number in the ring of 64 bits: steps of 4e-6, products below 2^27."""
+FRACTION_BITS = 20
+"""Of a number in the ring of 64 bits: steps of 1e-6, products below 2^22. PUMA's 18 make logits four times less exact."""
 
 LOWEST = -14.0
 """Below it the exponential is taken as 0, which is wrong by less than a step."""
 
 SQUARINGS, BASE_DEGREE = 5, 3
+EXP_SCALE = 2.0**SQUARINGS
+"""By which the exponential wants its argument divided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def approximate(xp: Any, rsqrt: Callable[[Any], Any] | None = None) -> Functions
     """Their approximations; 1 / x and `rsqrt` are the array library's own, which SPU replaces by its protocols."""
     return Functions(
         lambda x: exp(xp, x),
-        2.0**SQUARINGS,
+        EXP_SCALE,
         lambda x: 1 / x,
         rsqrt or (lambda x: 1 / xp.sqrt(x)),
         lambda name, x: gate(xp, GATES[name], x),
@@ -97,7 +99,7 @@ def exp(xp: Any, y: Any) -> Any:
     base = y + combine(xp, [1 / 2, 1 / 6], [square, square * y]) + 1
     for _ in range(SQUARINGS):
         base = base * base
-    return xp.where(y < LOWEST / 2**SQUARINGS, 0.0, base)
+    return xp.where(y < LOWEST / EXP_SCALE, 0.0, base)
 
 
 def gate(xp: Any, kind: Gate, x: Any) -> Any:

@@ -16,16 +16,10 @@ Report: TypeAlias = Callable[[str, int, int], None]
 
 
 class SecretDecoder:
-    """`keep`: every layer's shares stay with the parties; else each layer is shared again for every pass.
+    """`keep`: every layer's shares stay with the parties; else each layer is shared again for every pass."""
 
-    `calm`: of every norm in order, the head's last, as `weights.calming` finds it; without it they take 1.
-    """
-
-    def __init__(
-        self, session: Session, weights: Prepared, shape: Shape, keep: bool = True, calm: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, session: Session, weights: Prepared, shape: Shape, keep: bool = True) -> None:
         self._session, self._weights, self._shape, self._keep = session, weights, shape, keep
-        self._calm = calm or [1.0] * (2 * shape.layers + 1)
         self._held: set[str] = set()
         self.spent = Spent()
 
@@ -66,8 +60,9 @@ class SecretDecoder:
 
     def _run(self, program: dict[str, object], inputs: list[str], output: str, norm: int = 0) -> None:
         # Blocks are alike whatever the depth: one program serves all whose norms need the same calming.
-        calm = (self._calm[norm], self._calm[min(norm + 1, 2 * self._shape.layers)])
-        shape = asdict(replace(self._shape, layers=1, calm=calm))
+        calm = self._weights.calm
+        pair = (calm[norm], calm[min(norm + 1, len(calm) - 1)])
+        shape = asdict(replace(self._shape, layers=1, calm=pair))
         self.spent += self._session.run(program | {"shape": shape}, inputs, output)
 
     def _hold(self, part: str, made: Callable[[], dict[str, np.ndarray]]) -> None:

@@ -8,11 +8,11 @@ bits rounded up to 1, 2, 4 or 8. Operations run one after another; what a protoc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from headrace.privacy.mpc.approximations import BASE_DEGREE, FRACTION_BITS, GATES, SQUARINGS
-from headrace.privacy.mpc.transformer import Shape
+from headrace.privacy.mpc.transformer import STILL, Calm, Shape
 
 RING_BYTES, RING_BITS = 8, 64
 PREFIX_LEVELS = 6
@@ -261,11 +261,12 @@ def rsqrt(protocol: Protocol, n: int) -> Cost:
 # -- a transformer ---------------------------------------------------------------------------------
 
 
-def norm(protocol: Protocol, tokens: int, hidden: int, calm: float = 1.0) -> Cost:
-    """Where its input is calmed, the compiler scales both the squared rows and, once a row, the root's inverse."""
-    n = tokens * hidden
-    calmed = FREE if calm == 1 else protocol.scale(n) + protocol.scale(tokens)
-    return calmed + protocol.multiply(n) + rsqrt(protocol, tokens) + protocol.multiply(n)
+def norm(protocol: Protocol, tokens: int, hidden: int, calm: Calm = STILL) -> Cost:
+    """Squares, the root's inverse with a step of Newton's, and a product with every row."""
+    n, (before, after) = tokens * hidden, calm
+    calmed = (FREE if before == 1 else protocol.scale(n)) + (FREE if after == 1 else protocol.scale(tokens))
+    step = protocol.multiply(tokens) * 3 + protocol.scale(tokens)
+    return calmed + protocol.multiply(n) * 2 + rsqrt(protocol, tokens) + step
 
 
 def softmax(protocol: Protocol, rows: int, columns: int) -> Cost:
@@ -294,12 +295,18 @@ def block(protocol: Protocol, shape: Shape) -> dict[str, Cost]:
     }
 
 
-def forward(protocol: Protocol, shape: Shape, rows: int | None = None) -> dict[str, Cost]:
-    """The whole decoder; logits for the last `rows` tokens, by default for all."""
-    parts = {name: cost * shape.layers for name, cost in block(protocol, shape).items()}
-    rows = shape.tokens if rows is None else rows
+def forward(
+    protocol: Protocol, shape: Shape, calm: Sequence[Calm] | None = None, rows: int | None = None
+) -> dict[str, Cost]:
+    """The whole decoder; logits for the last `rows` tokens, by default for all. `calm`: of every norm in order."""
+    calm, rows = calm or [STILL] * (2 * shape.layers + 1), shape.tokens if rows is None else rows
+    parts: dict[str, Cost] = {}
+    for index in range(shape.layers):
+        layer = replace(shape, calm=(calm[2 * index], calm[2 * index + 1]))
+        for name, cost in block(protocol, layer).items():
+            parts[name] = parts.get(name, FREE) + cost
     return parts | {
         "embedding": protocol.matmul(shape.tokens, shape.vocab, shape.hidden),
-        "final norm": norm(protocol, rows, shape.hidden, shape.calm[0]) + protocol.share_public(1),
+        "final norm": norm(protocol, rows, shape.hidden, calm[-1]) + protocol.share_public(1),
         "head": protocol.matmul(rows, shape.hidden, shape.vocab),
     }

@@ -10,13 +10,15 @@ import numpy as np
 
 from headrace.model.loading import LoadedModel
 from headrace.privacy.mpc import transformer
-from headrace.privacy.mpc.approximations import Functions
-from headrace.privacy.mpc.transformer import Shape
+from headrace.privacy.mpc.approximations import EXP_SCALE, Functions, exact
+from headrace.privacy.mpc.transformer import STILL, Calm, Shape
 from headrace.spec.errors import UnsupportedModel
 from headrace.spec.model import Layer, ModelSpec
 
-MOST_SQUARES = 2.0**14
-"""Of a row on a prompt for measuring; a prompt to come may have 16 times as much."""
+CALMING_TOKENS = 16
+MOST_SQUARES, USUAL_SQUARES = 2.0**14, 64.0
+"""Of the longest row of these tokens: more is scaled before it is squared, so that rows 8 times as long still fit; what
+is between is scaled after."""
 
 
 def shape_of(spec: ModelSpec, tokens: int) -> Shape:
@@ -47,13 +49,19 @@ def _llama_shaped(spec: ModelSpec, layer: Layer) -> bool:
 
 
 class Prepared:
-    """Matrices [in, out] float32 with what is public of them folded in: norm gains and the scales of scores."""
+    """Matrices [in, out] float32 with what is public of them folded in: norm gains and the scales of scores.
 
-    def __init__(self, loaded: LoadedModel, shape: Shape, exp_scale: float) -> None:
+    `calm`: of every norm in order, the head's last.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, shape: Shape, exp_scale: float = 1.0, calm: Sequence[Calm] | None = None
+    ) -> None:
         self._held: dict[str, Any] = loaded.weights.weights  # type: ignore[attr-defined]
         # Half of it on either side of the product: fixed point holds no small numbers well.
         self._shape, self._scale = shape, (loaded.spec.layers[0].attention.scale / exp_scale) ** 0.5
         self._table = "embed.weight" if loaded.spec.tied else "head.weight"
+        self.calm = list(calm or [STILL] * (2 * shape.layers + 1))
 
     def embedding(self) -> np.ndarray:
         """[vocab, hidden]."""
@@ -61,11 +69,11 @@ class Prepared:
 
     def head(self) -> np.ndarray:
         """[hidden, vocab]."""
-        return (self._of(self._table) * self._gain("norm")).T
+        return (self._of(self._table) * self._gain("norm", 2 * self._shape.layers)).T
 
     def layer(self, index: int) -> dict[str, np.ndarray]:
         base, found = f"layers.{index}", {}
-        attention, mlp = self._gain(f"{base}.attn_norm"), self._gain(f"{base}.mlp_norm")
+        attention, mlp = self._gain(f"{base}.attn_norm", 2 * index), self._gain(f"{base}.mlp_norm", 2 * index + 1)
         for name in self._shape.weights():
             part = "attn" if name in "qkvo" else "mlp"
             matrix = self._of(f"{base}.{part}.{name}.weight")
@@ -73,12 +81,18 @@ class Prepared:
             found[name] = (matrix * gain).T * (self._scale if name in "qk" else 1)
         return found
 
-    def _gain(self, norm: str) -> np.ndarray:
-        return self._of(f"{norm}.weight") * self._shape.hidden**0.5
+    def _gain(self, norm: str, number: int) -> np.ndarray:
+        return self._of(f"{norm}.weight") * (self._shape.hidden * self.calm[number][1]) ** 0.5
 
     def _of(self, name: str) -> np.ndarray:
         array: np.ndarray = self._held[name].numpy()
         return array
+
+
+def for_shares(loaded: LoadedModel, shape: Shape) -> Prepared:
+    """Prepared for approximate functions, calmed by what the model makes of its first tokens: no prompt goes in."""
+    calm = calming(Prepared(loaded, shape), shape, range(min(CALMING_TOKENS, shape.vocab)))
+    return Prepared(loaded, shape, EXP_SCALE, calm)
 
 
 def onehot(tokens: Sequence[int], vocab: int) -> np.ndarray:
@@ -96,9 +110,10 @@ def plain_states(weights: Prepared, shape: Shape, functions: Functions, tokens: 
     return states
 
 
-def calming(weights: Prepared, shape: Shape, functions: Functions, tokens: Sequence[int]) -> list[float]:
-    """`Shape.calm` of every norm in order, the head's last: from what the model makes of a prompt nobody need hide."""
-    shape, found = replace(shape, tokens=len(tokens)), []
+def calming(weights: Prepared, shape: Shape, tokens: Sequence[int]) -> list[Calm]:
+    """For every norm in order, the head's last, by the states of these tokens in plain numbers."""
+    functions, found = exact(), []
+    shape = replace(shape, tokens=len(tokens))
     h_td = weights.embedding()[list(tokens)]
     for index in range(shape.layers):
         layer = weights.layer(index)
@@ -107,12 +122,13 @@ def calming(weights: Prepared, shape: Shape, functions: Functions, tokens: Seque
     return [*found, _calm(h_td)]
 
 
-def _calm(h_td: np.ndarray) -> float:
-    """The largest of 1, 1/16, 1/256, ... that brings the sum of squares of every row below MOST_SQUARES."""
-    most, scale = float((h_td.astype(np.float64) ** 2).sum(-1).max()), 1.0
-    while most * scale**2 > MOST_SQUARES:
-        scale /= 16
-    return scale
+def _calm(h_td: np.ndarray) -> Calm:
+    most, before, after = float((h_td.astype(np.float64) ** 2).sum(-1).max()), 1.0, 1.0
+    while most * before**2 > MOST_SQUARES:
+        before /= 16
+    while before == 1 and most * after > USUAL_SQUARES:
+        after /= 4
+    return before, after
 
 
 def plain_logits(weights: Prepared, shape: Shape, functions: Functions, tokens: Sequence[int]) -> np.ndarray:
