@@ -9,7 +9,7 @@ from random import Random
 
 import numpy as np
 
-from headrace.evidence.stage import FULL_MODEL, RandomWeights, tiny_spec
+from headrace.evidence import stage
 from headrace.model.catalogue import resolve
 from headrace.model.loading import LoadedModel, ResidentStore, load_model
 from headrace.privacy.mpc import approximations, price, transformer
@@ -55,15 +55,15 @@ class Agreement:
     calm: list[Calm]
 
 
-def trained(tokens: int, prompts: int) -> tuple[Subject, list[list[int]], str]:
-    """The smaller LM-T on lessons of its own kind where it has been trained, else a random model of two layers."""
+def trained(tokens: int, prompts: int, train: bool = False) -> tuple[Subject, list[list[int]], str]:
+    """The smaller LM-T on lessons of its own kind; where it has not been trained, a random model or `train` it now."""
     from headrace.adapt.lesson import encode
     from headrace.reason.tasks.fixtures import fixture, fixture_recipe, lessons, ready
 
-    if not ready(FIXTURE):
+    if not (train or ready(FIXTURE)):
         loaded = random_model()
-        rng = np.random.default_rng(87)
-        drawn = [rng.integers(0, loaded.spec.vocab, tokens).tolist() for _ in range(prompts)]
+        random = np.random.default_rng(87)
+        drawn = [random.integers(0, loaded.spec.vocab, tokens).tolist() for _ in range(prompts)]
         return Subject(loaded, shape_of(loaded.spec, tokens)), drawn, f"a random model, for {FIXTURE} is not trained"
     loaded, draw, rng = load_model(fixture(FIXTURE), Ledger()), lessons(fixture_recipe(FIXTURE).lessons)[0], Random(87)
     assert loaded.tokenizer is not None
@@ -77,8 +77,8 @@ def trained(tokens: int, prompts: int) -> tuple[Subject, list[list[int]], str]:
 
 
 def random_model() -> LoadedModel:
-    spec = tiny_spec()
-    held = RandomWeights(spec).lease(compile_program(spec).operations)
+    spec = stage.tiny_spec()
+    held = stage.RandomWeights(spec).lease(compile_program(spec).operations)
     return LoadedModel(spec, ResidentStore(held), None, "tiny", None, {}, 0)  # type: ignore[arg-type]
 
 
@@ -166,7 +166,8 @@ class Charged:
 
 def cases(protocol: Protocol, n: int) -> dict[str, tuple[list[tuple[int, ...]], Cost]]:
     """Operation -> shapes of its inputs, and its formula."""
-    pair, one = [(n,), (n,)], [(n,)]
+    one: list[tuple[int, ...]] = [(n,)]
+    pair = one * 2
     return {
         "multiply": (pair, protocol.multiply(n)),
         "square": (one, protocol.multiply(n)),
@@ -242,7 +243,7 @@ class Sized:
 
 def real_size(session: Session, setup: Setup, prompt: str = "The capital of France is the city of") -> Sized:
     """One block at 16 tokens, then a token of the whole model unless it cannot fit. Raises ModelFileError."""
-    loaded = load_model(resolve(FULL_MODEL), Ledger())
+    loaded = load_model(resolve(stage.FULL_MODEL), Ledger())
     assert loaded.tokenizer is not None
     tokens = (loaded.tokenizer.encode(prompt) * BLOCK_TOKENS)[:BLOCK_TOKENS]
     subject = Subject(loaded, shape_of(loaded.spec, BLOCK_TOKENS))

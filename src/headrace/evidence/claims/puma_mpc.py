@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headrace.evidence import secret
 from headrace.evidence.secret import Agreement, Bound, Charged
+from headrace.evidence.stage import FULL_MODEL
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, judged, left_open
 from headrace.privacy.mpc.environment import make_worker, worker_python
@@ -36,12 +37,13 @@ class Sizes:
     points: int
     counted: tuple[str, ...]
     repeats: int
+    train: bool = False
 
 
 FEW = ("multiply", "matmul", "choose")
 SIZES: dict[Size, Sizes] = {
     "quick": Sizes(("aby3",), 8, 1, 128, FEW, 6),
-    "full": Sizes(KINDS, 64, 8, 2048, tuple(secret.cases(PROTOCOLS["aby3"], 1)), 6),
+    "full": Sizes(KINDS, 64, 8, 2048, tuple(secret.cases(PROTOCOLS["aby3"], 1)), 6, True),
 }
 
 
@@ -74,7 +76,7 @@ def _left_open(size: Size, why: str) -> Evidence:
 
 def check_numbers(session: Session, sizes: Sizes) -> tuple[Clause, Clause, list[tuple[Kind, Charged]], Numbers]:
     """Logits of a trained model on shares and what they cost; each approximated function over its range."""
-    subject, prompts, name = secret.trained(sizes.tokens, sizes.prompts)
+    subject, prompts, name = secret.trained(sizes.tokens, sizes.prompts, train=sizes.train)
     found: dict[Kind, Agreement] = {}
     charged: list[tuple[Kind, Charged]] = []
     bounds: list[tuple[Kind, Bound]] = []
@@ -139,7 +141,7 @@ def check_time(session: Session) -> tuple[Clause, Numbers]:
     token = kind if found.whole else "extrapolated from one block, for the whole would not fit in 16 GiB"
     figure = (
         f"one block of 16 tokens {found.error:.1e} apart in {found.block_seconds:.0f} s; one token after 16 of "
-        f"{secret.FULL_MODEL}: {found.token_seconds:.0f} s, {found.spent.bytes / 1e6:.0f} MB, {token}"
+        f"{FULL_MODEL}: {found.token_seconds:.0f} s, {found.spent.bytes / 1e6:.0f} MB, {token}"
     )
     numbers: Numbers = {"block error": found.error, "token seconds": found.token_seconds, "token peak": found.peak}
     return judged(TIMED, holds, figure, "effect"), numbers

@@ -71,7 +71,7 @@ class Session:
     """
 
     def __init__(self, python: Path) -> None:
-        command = [str(python), "-I", str(ENTRY), "dealer"]
+        self._python, command = python, [str(python), "-I", str(ENTRY), "dealer"]
         self._worker = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -143,7 +143,7 @@ class Session:
             told, arrays = wire.receive(self._worker.stdout)  # type: ignore[arg-type]
         except EOFError as error:
             raise PartiesFailed(
-                f"The worker of SPU stopped; run `{self._worker.args[0]} -c 'import spu'` to see why."  # type: ignore[index]
+                f"The worker of SPU stopped; run `{self._python} -c 'import spu'` to see whether it still loads."
             ) from error
         if "error" in told:
             raise PartiesFailed(f"The parties could not compute that ({told['error']}); start them again.")

@@ -45,7 +45,8 @@ class Dealer:
     """Programs outlive a group of parties, shares do not."""
 
     def __init__(self) -> None:
-        self._programs, self._group = Programs(), None  # type: ignore[var-annotated]
+        self._programs = Programs()
+        self._group: Group | None = None
         self._verbs: dict[str, Callable[..., Any]] = {
             "open": self.open, "share": self.share, "run": self.run, "reveal": self.reveal, "forget": self.forget,
             "views": self.views,
@@ -62,8 +63,8 @@ class Dealer:
 
     def open(self, setup: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         self.close()
-        self._group = Group(setup)
-        return {"pids": self._group.pids}, {}
+        self._group = group = Group(setup)
+        return {"pids": group.pids}, {}
 
     def share(self, arrays: dict[str, np.ndarray]) -> Any:
         for name, array in arrays.items():
@@ -131,7 +132,7 @@ class Group:
 
     def views(self) -> dict[str, np.ndarray]:
         """By party: the shares it was given and the values it was sent, since it was last asked."""
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for rank, (_, shares) in enumerate(self.ask("view")):
             found |= {f"{rank}/share/{i}": share for i, share in shares.items()}
             values = self.relay.messages(rank) if self.relay else []
