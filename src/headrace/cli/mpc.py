@@ -40,14 +40,17 @@ def run(model: Model, prompt: Prompt, protocol: Protocol = "aby3", tokens: Most 
     from headrace.model.loading import load_model
     from headrace.privacy.mpc.environment import make_worker
     from headrace.privacy.mpc.session import Session
+    from headrace.privacy.mpc.weights import shape_of
     from headrace.spec.ledger import Ledger
 
-    python = make_worker(note)
     loaded = load_model(resolve(model), Ledger())
     if loaded.tokenizer is None:
         raise InvalidRequest(f"{loaded.name} has no tokenizer; give a model that has one.", "model")
     ids, rows = loaded.tokenizer.encode(prompt), []
-    with progress_counts(quiet=json) as report, Session(python) as session:
+    shape_of(loaded.spec, len(ids))
+    if not ids:
+        raise InvalidRequest("The prompt is empty; give a text to go on from.", "prompt")
+    with progress_counts(quiet=json) as report, Session(make_worker(note)) as session:
         for number in range(tokens):
             token, told = next_token(session, loaded, ids, protocol, report)
             ids.append(token)
