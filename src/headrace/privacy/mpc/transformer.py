@@ -80,8 +80,8 @@ def normed(xp: Any, functions: Functions, shape: Shape, h_td: Any, which: int) -
     One step of Newton's makes good for the protocol of 1 / sqrt(x), whose polynomial is exact to 3e-4 in fixed point.
     """
     before, after = shape.calm[which]
-    # Not a product, for the compiler would move its factor to where numbers are small.
-    u_td = h_td if before == 1 else combine(xp, [before], [h_td])
+    # Two halves and no product, whose factor the compiler would move to where numbers are small.
+    u_td = h_td if before == 1 else combine(xp, [before / 2] * 2, [h_td, h_td])
     squares = xp.sum(u_td * u_td, axis=-1, keepdims=True)
     x = (squares if after == 1 else squares * after) + shape.eps * shape.hidden * before**2 * after
     y = functions.rsqrt(x)
