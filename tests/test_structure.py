@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "headrace"
 FOLDERS = (ROOT / "src", ROOT / "tests", ROOT / "benchmarks")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, USUAL_FUNCTION_LINES = 500, 80, 25
+OTHER_ENVIRONMENTS = ("headrace.privacy.mpc.worker.",)
+"""Rooms that run in an environment of their own and are never imported here."""
+
 TORCH_ROOMS = ("headrace.backends.reference", "headrace.backends.cuda", "headrace.mesh", "headrace.adapt")
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK", "place" + "holder", "for " + "now")
 
@@ -45,9 +48,17 @@ def run_import(code: str, *args: str) -> str:
 
 def test_no_module_outside_the_torch_rooms_loads_torch() -> None:
     names = [name for name in map(module_name, python_files(SOURCE)) if not name.startswith(TORCH_ROOMS)]
-    names = [name for name in names if not name.endswith("__main__")]
+    names = [name for name in names if not name.endswith("__main__") and not name.startswith(OTHER_ENVIRONMENTS)]
     assert {"headrace.cli.run", "headrace.engine.engine", "headrace.backends.native.executor"} <= set(names)
     assert run_import(IMPORT_ALL, *names) == "", "the first module after whose import torch was loaded"
+
+
+def test_nothing_here_imports_what_runs_elsewhere() -> None:
+    rooms = [name.removesuffix(".") for name in OTHER_ENVIRONMENTS]
+    for path in python_files(SOURCE):
+        if not module_name(path).startswith(tuple(rooms)):
+            text = path.read_text(encoding="utf-8")
+            assert not [room for room in rooms if f"import {room}" in text or f"from {room}" in text], path
 
 
 def test_the_torch_check_sees_torch() -> None:

@@ -19,6 +19,7 @@ from headrace.cli import (
     evaluate,
     evidence,
     models,
+    mpc,
     privacy,
     probe,
     pull,
@@ -130,6 +131,7 @@ app.add_typer(veil.app, name="veil")
 app.add_typer(split.app, name="split")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
+app.add_typer(mpc.app, name="mpc")
 
 
 def _version(wanted: bool) -> None:

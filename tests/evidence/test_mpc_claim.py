@@ -1,0 +1,39 @@
+"""The claim of computation on shares: in its quick size where SPU's environment is, open with the reason elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from evidence.test_engine_claims import judge
+from headrace.evidence.claims import puma_mpc as claim
+from headrace.evidence.secret import Charged
+from headrace.privacy.mpc.environment import worker_python
+from headrace.privacy.mpc.price import Cost
+
+
+@pytest.mark.skipif(worker_python() is None, reason="the environment of SPU is not here; a full run makes it")
+def test_secret_shares_quick() -> None:
+    found = claim.run("quick")
+    status = judge(found, 87)
+    assert [status[text] for text in (claim.AGREES, claim.BOUNDED, claim.BLIND, claim.PRICED)] == ["passed"] * 4
+    assert status[claim.TIMED] == "open"
+
+
+def test_without_its_environment_every_clause_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "worker_python", lambda: None)
+    found = claim.run("quick")
+    assert {clause.status for clause in found.clauses} == {found.null_run.status} == {"open"}
+    assert all("environment of SPU" in clause.figure for clause in found.clauses)
+
+
+def test_what_differs_from_its_formula_is_told() -> None:
+    formula = Cost(20, 8, 64)
+    for measured, equal in (
+        (formula, True),
+        (Cost(19, 8, 64), True),
+        (Cost(17, 8, 64), False),
+        (Cost(21, 8, 64), False),
+        (Cost(20, 8, 65), False),
+        (Cost(20, 7, 64), False),
+    ):
+        assert Charged("x", measured, formula).equal == equal
