@@ -91,11 +91,21 @@ def asked_of(task: Task) -> str:
     """What a question asks, however it is put: its split is the hash of this."""
     rules: RuleBase | None = task.meta.get("rules")
     if rules is not None:
-        needed = [rules.premises[index] for index in organised(rules.premises, rules.query)]
-        return "\n".join([*sorted(needed), rules.query])
+        return "\n".join([*sorted(_core(rules)), rules.query])
     asked: Options = task.meta["choices"]
     complete = any(letter.isdigit() for letter in asked.stem)
     return "\n".join([asked.stem, *([] if complete else sorted(asked.options))])
+
+
+def _core(rules: RuleBase) -> Sequence[str]:
+    """The fewest premises that perception comes down to, applied again and again, before none is left.
+
+    A world and what perception makes of it have the same core; only where that is nothing at all has it one of its own.
+    """
+    kept = rules.premises
+    while len(fewer := organised(kept, rules.query)) not in (0, len(kept)):
+        kept = tuple(kept[index] for index in fewer)
+    return kept
 
 
 # -- workings --------------------------------------------------------------------------------------
