@@ -8,7 +8,7 @@ what follows from what:
     B) 82                     Cara is rich.
     C) 92                     … Is this true or false: Bob is rich. …
     D) 71
-    37 + 45 = 82.             Bob is rich.
+    37 + 45 = 82              Bob is rich.
     Answer: B                 Answer: True
 
 Every question belongs to one split, by the hash of what it asks: options in another order, other options under a
@@ -112,17 +112,14 @@ def _core(rules: RuleBase) -> Sequence[str]:
 
 
 def chain(posed: Posed) -> str:
-    """The line that a question of `lettered` is worked out by."""
+    """The line that a question of `lettered` is worked out by; it ends with the option that is right."""
     asked: Options = posed.task.meta["choices"]
     right = asked.options[asked.letters.index(posed.gold)]
     told = asked.stem.rstrip("?")
     if posed.family == "sum":
-        return f"{told.removeprefix('What is ')} = {right}."
-    if posed.family == "largest":
-        return f"The largest is {right}."
-    if posed.family == "kind":
-        return f"Only {right} is {told.removeprefix('Which of these is ')}."
-    return f"Only {right} {told.removeprefix('Which word ')}."
+        return f"{told.removeprefix('What is ')} = {right}"
+    named = {"largest": "largest", "letters": "word"}.get(posed.family, told.removeprefix("Which of these is a "))
+    return f"The {named} is {right}"
 
 
 def inference(premises: Sequence[str], query: str) -> tuple[int, str] | None:

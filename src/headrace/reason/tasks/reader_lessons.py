@@ -31,8 +31,6 @@ VERSION = 1
 NOTHING = "none"
 """Said where no statement helps; stepwise selection reads it as no number and stops."""
 ANSWER = "Answer:"
-LISTED = 3
-"""Words that a lesson about a kind goes on with."""
 MOST_STATEMENTS = 32
 
 # -- vocabulary ------------------------------------------------------------------------------------
@@ -73,8 +71,8 @@ def vocabulary() -> tuple[str, ...]:
     spaced = [*words, *names, *worlds.QUALITIES, *LETTERS[: lettered.CHOICES], "True", "False", *"0123456789+="]
     spaced += [part for kind in KINDS for part in kind.split()]
     spaced += [end for word in words for end in (word[0], word[-1])]
-    spaced += "is and begins with ends a largest".split()
-    bare = [*names, *"0123456789", "If", "Only", "The", NOTHING, *"\n.,?"]
+    spaced += "is and a largest word".split()
+    bare = [*names, *"0123456789", "If", "It", "The", NOTHING, *"\n.,?"]
     marks = [f"\n{letter})" for letter in LETTERS[: lettered.CHOICES]]
     marks += [f"({number}) " for number in range(1, MOST_STATEMENTS + 1)]
     return tuple(sorted({*PHRASES, *bare, *marks, *(f" {text}" for text in spaced)}))
@@ -112,11 +110,20 @@ def worked(posed: Posed) -> Worked:
     return Worked(asked.stem, asked.options, posed.gold, chain(posed))
 
 
+def reading_lesson(rng: Random, posed: Posed) -> Lesson:
+    """Which letter stands before each option, in another order: what all answers by letter are read off with."""
+    asked: Options = posed.task.meta["choices"]
+    found = spoken(prompted(posed.task, (), asked.text(), chain=True))
+    for place in rng.sample(range(len(asked.options)), len(asked.options)):
+        found += [Piece(f"It is {asked.options[place]}\n{ANSWER}", learn=False), Piece(f" {asked.letters[place]}")]
+        found.append(Piece("\n", learn=False))
+    return [*found[:-2], Piece(f"{found[-2].text}{END}")]
+
+
 def kind_lesson(rng: Random) -> Lesson:
-    """Words of one kind: what `thinksum` finds odd ones by."""
-    first, *others = rng.sample(KINDS[rng.choice(sorted(KINDS))], 1 + LISTED)
-    context = sets.ODD_CONTEXTS[WORDING].format(word=first)
-    return [Piece(context, learn=False), Piece(" " + ", ".join(others) + END)]
+    """Two words of one kind: what `thinksum` finds odd ones by."""
+    first, other = rng.sample(KINDS[rng.choice(sorted(KINDS))], 2)
+    return [Piece(sets.ODD_CONTEXTS[WORDING].format(word=first), learn=False), Piece(f" {other}{END}")]
 
 
 def clue_lesson(rng: Random) -> Lesson:
@@ -153,12 +160,14 @@ def numbered(premises: Iterable[str]) -> str:
 class ReaderLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Draws lessons on questions of the training split alone.
 
-    `lettered`, `sets`: their shares, the rest are worlds. `shots`: how many worked examples stand before a question
+    `lettered`, `sets`: their shares, the rest are worlds. `reading`: the share of those of `lettered` that only ask
+    for the letters of options. `shots`: how many worked examples stand before a question
     of `lettered`, one of them. `depth`, `distractors` (from, to): of the worlds, the difficulty dial.
     """
 
-    lettered: float = 0.4
+    lettered: float = 0.45
     sets: float = 0.25
+    reading: float = 0.35
     shots: tuple[int, ...] = (0, 1, 3)
     depth: tuple[int, int] = (1, 2)
     distractors: tuple[int, int] = (0, 5)
@@ -179,6 +188,8 @@ class ReaderLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _lettered(self, rng: Random) -> Lesson:
         kind = rng.choice(LETTERED)
         posed = self.question(rng, "lettered", kind)
+        if rng.random() < self.reading:
+            return reading_lesson(rng, posed)
         if rng.random() < 0.25:
             return option_lesson(posed)
         kinds = [kind if rng.random() < 0.75 else rng.choice(LETTERED) for _ in range(rng.choice(self.shots))]
@@ -187,7 +198,7 @@ class ReaderLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _sets(self, rng: Random) -> Lesson:
         form = rng.random()
-        if form < 0.4:
+        if form < 0.5:
             return option_lesson(self.question(rng, "odd"))
         if form < 0.65:
             return kind_lesson(rng)
