@@ -96,6 +96,12 @@ REFUSED = {
     "arith:sums(steps=99)": "steps is 99",
     "arith:sums(split='train')": "split is 'train'; give eval, or tune to train a probe",
     "arith:sums(hard=True)": "does not take these settings",
+    "reader": "as in reader:NAME; give one of lettered, odd, deduction, worlds",
+    "reader:riddles": "Family 'riddles' is unknown",
+    "reader:worlds(depth=9)": "depth is 9",
+    "reader:odd(depth=2)": "depth are of worlds",
+    "reader:odd(split='train')": "split is 'train'; give eval",
+    "reader:odd(wording=1)": "does not take these settings",
     "gsm9": "no task 'gsm9'; give one of gsm8k",
     "gsm8k:hard": "no families",
     "gsm8k(count=3)": "no settings",
@@ -128,23 +134,36 @@ def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", None)
     with pytest.raises(InvalidRequest, match=r"pip install 'headrace\[gym\]'"):
         items("gym:gcd", 1)
-    assert set(KINDS) == {"gsm8k", "gym", "arith", "lettered", "sets", "worlds"}
+    assert set(KINDS) == {"gsm8k", "gym", "arith", "reader", "lettered", "sets", "worlds"}
 
 
-@pytest.mark.parametrize("name", ["lettered", "sets:odd", "sets:invented(wording=2)", "sets:deduction", "worlds"])
+STRUCTURED = {
+    "lettered": {"choices", "examples"},
+    "sets:odd": {"choices", "think"},
+    "sets:invented(wording=2)": {"choices", "think"},
+    "sets:deduction": {"choices", "think"},
+    "worlds": {"rules"},
+    "reader:lettered": {"choices", "examples"},
+    "reader:odd": {"choices", "think"},
+    "reader:deduction": {"choices", "think"},
+    "reader:worlds(depth=3, distractors=6)": {"rules"},
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
 def test_tasks_with_structure_bring_it_and_their_golds_are_right(name: str) -> None:
     asked = items(name, 12, seed=3)
     assert [one.task.question for one in items(name, 5, seed=3)] == [one.task.question for one in asked[:5]]
     assert len({one.id for one in asked}) == 12
     assert not {one.task.question for one in asked} & {one.task.question for one in items(name, 12, seed=4)}
-    needs = {"lettered": {"choices", "examples"}, "worlds": {"rules"}}.get(name, {"choices", "think"})
     for one in asked:
-        assert set(one.task.meta) == needs and one.gold is not None
+        assert set(one.task.meta) == STRUCTURED[name] and one.gold is not None
         assert one.verdict(one.gold) == "right" and one.task.answers.extract(f"Answer: {one.gold}") == one.gold
 
 
-def test_worked_examples_are_none_of_the_questions() -> None:
-    asked = items("lettered", 200)
+@pytest.mark.parametrize("name", ["lettered", "reader:lettered"])
+def test_worked_examples_are_none_of_the_questions(name: str) -> None:
+    asked = items(name, 200)
     shown = {example.question for example in asked[0].task.meta["examples"].items}
     assert shown and not shown & {one.task.question for one in asked}
 

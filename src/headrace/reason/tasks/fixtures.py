@@ -1,6 +1,6 @@
 """Small language models that are trained here, right often enough to gain from a search and wrong as often.
 
-LM-T answers ARITH, `programmer` writes PROGRAMS.
+LM-T answers ARITH, its third kind `lm-t-reader` READER; `programmer` writes PROGRAMS.
 
 from headrace import LLM
 from headrace.reason.tasks.fixtures import fixture
@@ -23,7 +23,7 @@ from headrace.adapt.kept import kept, trained_folder
 from headrace.adapt.lesson import Draw
 from headrace.adapt.recipe import Recipe, Source, read_recipe
 from headrace.adapt.vocabulary import Vocabulary
-from headrace.reason.tasks import arith_lessons, program_lessons
+from headrace.reason.tasks import arith_lessons, program_lessons, reader_lessons
 from headrace.spec.errors import ModelFileError, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -96,8 +96,13 @@ def _program_vocabulary() -> Vocabulary:
     return Vocabulary(program_lessons.vocabulary(), program_lessons.TOKENS)
 
 
+def _reader_vocabulary() -> Vocabulary:
+    return Vocabulary(reader_lessons.vocabulary(), reader_lessons.TOKENS)
+
+
 _SOURCES: dict[str, tuple[type[Draw], int, Callable[[], Vocabulary]]] = {
     "arith": (arith_lessons.ArithLessons, arith_lessons.VERSION, _arith_vocabulary),
     "programs": (program_lessons.ProgramLessons, program_lessons.VERSION, _program_vocabulary),
+    "reader": (reader_lessons.ReaderLessons, reader_lessons.VERSION, _reader_vocabulary),
 }
 """Name -> settings that draw lessons, their version, their vocabulary."""

@@ -22,8 +22,12 @@ CHOICES = 4
 
 def question(seed: int, lean: float = 0.0, tokens: int = 96, examples: Examples | None = None) -> Posed:
     """One question, the same for the same seed. `examples`: what medprompt may show."""
-    rng = Random(f"lettered/{seed}")
     family = sorted(FAMILIES)[seed % len(FAMILIES)]
+    return draw(Random(f"lettered/{seed}"), family, lean, tokens, examples)
+
+
+def draw(rng: Random, family: str, lean: float = 0.0, tokens: int = 96, examples: Examples | None = None) -> Posed:
+    """One random question of a family."""
     stem, right, wrong = FAMILIES[family](rng)
     place = 0 if rng.random() < lean else rng.randrange(CHOICES)
     options = [*wrong[:place], right, *wrong[place:]]

@@ -33,6 +33,7 @@ KINDS = {
         Kind("gsm8k", "gsm8k"),
         Kind("arith", "arith_items", lambda room: room.families()),
         Kind("gym", "gym", lambda room: room.families()),
+        Kind("reader", "reader_items", lambda room: room.families()),
         Kind("lettered", "posed_items"),
         Kind("sets", "posed_items", lambda room: room.families()),
         Kind("worlds", "posed_items"),
