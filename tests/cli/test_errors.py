@@ -76,7 +76,7 @@ def test_a_defect_is_not_dressed_up_as_an_error() -> None:
         (("run", "./nofile.gguf", "hello"), "./nofile.gguf does not exist; check the path"),
         (("run", "folder/nofile.gguf", "hello"), "folder/nofile.gguf does not exist"),
         (("evidence", "run", "7"), "System 7, songgen, is planned"),
-        (("evidence", "run", "songgen"), "choose one of sarathi"),
+        (("evidence", "run", "songgen"), "choose one of equivariant-encryption"),
         (("evidence", "run", "200"), "There is no claim '200'"),
         (("run", "hello", "--memory", "abc"), "--memory takes a whole number; see `headrace run --help`"),
         (("run", "hello", "--backend", "fast"), "--backend takes one of auto, native, reference"),
