@@ -36,7 +36,7 @@ from headrace.spec.options import EngineOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS: tuple[Kind, ...] = ("aby3", "semi2k")
-ATTACK = "none: views are noise"
+ATTACK = "none was run"
 
 
 def plain_seconds(path: Path, tokens: list[int], rounds: int = 5) -> float:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kept_rows import keep, kept
 from split_subject import Subject, run_cell
 
 from headrace.cli.machine import installed, measured_on
@@ -74,29 +75,15 @@ class Sizes:
 QUICK = Sizes((0, 2), (0.0, 1.0), answers=1, tokens=4, texts=1, positions=16, prompts=2, length=6, fit=640)
 
 
-def kept(path: Path) -> dict[str, dict[str, Any]]:
-    """Cells done earlier, by key; a line that was cut off is left out."""
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        found[row["key"]] = row
-    return found
-
-
 def run(subject: Subject, sizes: Sizes, kinds: list[str], path: Path, seconds: float) -> list[dict[str, Any]]:
     """Runs the cells of these kinds that are not kept and gives the rows of all kinds that there are."""
     done, started = kept(path), time.process_time()
-    path.parent.mkdir(parents=True, exist_ok=True)
     for cell in sizes.cells(kinds):
         if cell.key in done or time.process_time() - started > seconds:
             continue
         row = {"key": cell.key, "kind": cell.kind, "setting": cell.setting, "counts": cell.counts,
                "found": run_cell(subject, cell.kind, cell.setting, cell.counts), "commit": commit_of(ROOT)}  # fmt: skip
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        keep(path, row)
         done[cell.key] = row
         print(cell.kind, cell.setting, row["found"], flush=True)
     return [{name: value for name, value in done[cell.key].items() if name != "key"}

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kept_rows import keep, kept
 from veil_subject import Subject, run_cell
 
 from headrace.cli.machine import installed, measured_on
@@ -88,22 +89,9 @@ class Sizes:
         yield Cell("hidden", about | {"positions": self.read, "told": TOLD_FIRST, "layer": 1}, 0)
 
 
-def kept(path: Path) -> dict[str, dict[str, Any]]:
-    """Cells done earlier, by key; a line that was cut off is left out."""
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        found[row["key"]] = row
-    return found
-
-
 def run(subject: Subject, sizes: Sizes, attacks: list[str], path: Path, seconds: float) -> list[dict[str, Any]]:
     """Runs the cells that are not kept, shortest traffic first and tables last, and gives all rows that there are."""
     done, started = kept(path), time.process_time()
-    path.parent.mkdir(parents=True, exist_ok=True)
     cells = sorted(sizes.cells(attacks), key=lambda cell: (cell.run, cell.setting.get("tokens", 2_000_000)))
     for cell in cells:
         if cell.key in done or time.process_time() - started > seconds:
@@ -111,8 +99,7 @@ def run(subject: Subject, sizes: Sizes, attacks: list[str], path: Path, seconds:
         recovery = run_cell(subject, cell.attack, cell.setting, cell.run)
         row = {"key": cell.key, "attack": cell.attack, "setting": cell.setting, "run": cell.run,
                "recovery": recovery.to_json(), "commit": commit_of(ROOT)}  # fmt: skip
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        keep(path, row)
         done[cell.key] = row
         print(cell.setting, cell.run, recovery, flush=True)
     return [{name: value for name, value in done[cell.key].items() if name != "key"}

@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 from accuracy import compare as compare_windows
 from accuracy import english, text_windows
+from kept_rows import keep, kept
 from veil_exactness_summary import summary
 
 from headrace.cli.machine import measured_on
@@ -87,11 +88,7 @@ class Cells:
     def __init__(self, path: Path, seconds: float) -> None:
         self._path, self._seconds, self._began = path, seconds, time.process_time()
         self.rows: dict[str, dict[str, Any]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # it was cut off
+        for row in kept(path).values():
             self.rows[row.pop("key")] = row
 
     @staticmethod
@@ -107,8 +104,7 @@ class Cells:
     def add(self, part: str, setting: dict[str, Any], found: dict[str, Any]) -> None:
         row = {"part": part, "setting": setting, "found": found, "commit": commit_of(ROOT)}
         key = self.key(part, setting)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key} | row) + "\n")
+        keep(self._path, {"key": key} | row)
         self.rows[key] = row
         print(part, setting, {name: value for name, value in found.items() if name != "text"}, flush=True)
 

@@ -53,5 +53,7 @@ def test_documents_and_flags_that_do_not_fit_are_refused(trial: Trial, tmp_path:
     assert "no JSONL with `text`" in audit(*words, file, "--held-out", lines, code=2).output
     both = (*words, lines, "--held-out", lines)
     assert "5 held-out documents have no hundredth" in audit(*both, "--examined", "0", code=2).output
+    (tmp_path / "none.txt").write_text("\n", encoding="utf-8")
+    assert "There are no members" in audit(*words, tmp_path / "none.txt", "--held-out", lines, code=2).output
     assert "--examined is 5" in audit(*both, "--examined", "5", code=2).output
     assert "leave --base out" in audit(*both, "--base", "x", "--adapter", "a=b", code=2).output

@@ -9,6 +9,7 @@ from headrace.evidence.claims import puma_mpc as claim
 from headrace.evidence.secret import Charged
 from headrace.privacy.mpc.environment import worker_python
 from headrace.privacy.mpc.price import Cost
+from headrace.privacy.mpc.view import LEAST_BYTES, Finding
 
 
 @pytest.mark.skipif(worker_python() is None, reason="the environment of SPU is not here; a full run makes it")
@@ -37,3 +38,10 @@ def test_what_differs_from_its_formula_is_told() -> None:
         (Cost(20, 7, 64), False),
     ):
         assert Charged("x", measured, formula).equal == equal
+
+
+def test_a_mutant_that_one_protocol_lets_through_is_told() -> None:
+    seen, unseen = Finding("shares", LEAST_BYTES, 50.0), Finding("shares", LEAST_BYTES, 0.5)
+    assert claim.mutants_caught({"aby3": [unseen, seen], "semi2k": [seen]}).status == "passed"
+    missed = claim.mutants_caught({"aby3": [seen], "semi2k": [unseen]})
+    assert missed.status == "failed" and "semi2k unnoticed" in missed.figure

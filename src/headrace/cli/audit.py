@@ -67,7 +67,7 @@ def run(
     if base is not None and adapter is not None:
         raise InvalidRequest("An adapter's base is the model itself; leave --base out.", "base")
     check_examined(examined)
-    sets = Sets(read_documents(members), read_documents(held_out))
+    sets = read_sets(members, held_out)
     how = How(examined, candidates, threshold, seed)
     plain = replace(options, adapter=())
     with ExitStack() as opened:
@@ -99,6 +99,15 @@ def check_examined(examined: int) -> None:
         raise InvalidRequest(f"--examined is {examined}; give at least {LEAST_HELD_OUT}, or 0.", "examined")
     if examined and find_spec("torch") is None:
         raise UnsupportedModel("Gradients need torch: pip install 'headrace[torch]', or leave them out: --examined 0.")
+
+
+def read_sets(members: Path, held_out: Path) -> Sets:
+    """Raises InvalidRequest for files of another kind, and for too few documents, before a model is loaded."""
+    from headrace.privacy.audit.rates import check_counts
+
+    sets = Sets(read_documents(members), read_documents(held_out))
+    check_counts(len(sets.members), len(sets.held_out))
+    return sets
 
 
 def read_documents(path: Path) -> list[str]:

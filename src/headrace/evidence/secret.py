@@ -230,7 +230,7 @@ def check_views(session: Session, setup: Setup, tokens: int = 8) -> list[Finding
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """SmolLM2 on shares: one block's error, and one whole token where memory allows."""
+    """SmolLM2 on shares: one block's error, and one whole token where memory allows, else as many blocks' cost."""
 
     error: float
     block_seconds: float
@@ -254,7 +254,9 @@ def real_size(session: Session, setup: Setup, prompt: str = "The capital of Fran
     decoder.block(0, decoder.share_state(states[0]))
     error, block_seconds = float(np.abs(session.reveal("h") - states[1]).max()), decoder.spent.seconds
     if peak_of_tables(subject.shape) > MOST_MEMORY:
-        return Sized(error, block_seconds, block_seconds * subject.shape.layers, False, False, 0, decoder.spent)
+        layers = subject.shape.layers
+        spent = replace(decoder.spent, bytes=decoder.spent.bytes * layers)
+        return Sized(error, block_seconds, block_seconds * layers, False, False, 0, spent)
     decoder = SecretDecoder(session, weights, subject.shape, keep=False)
     ours = decoder.logits(tokens, rows=1)
     plain = transformer.head(np, EXACT, subject.shape, states[-1][-1:], subject.plain.head())

@@ -30,7 +30,8 @@ SEES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "its logs and caches": "what is kept of those states",
         },
         "mpc": {
-            "each server": "random shares, lengths and times, as long as the servers do not collude",
+            "each server": "random shares, lengths and times, as long as the servers follow the protocol and do not"
+            " collude, and of semi2k's two the first forgets the triples it deals",
             "their logs and caches": "the same",
         },
     }

@@ -67,6 +67,18 @@ def test_every_cell_runs_and_none_twice(bench: tuple[ModuleType, ModuleType, Mod
     assert clear.recovery is not None and clear.recovery.value == 1.0 and clear.slowdown == exact["slowdown"]
 
 
+def test_a_row_behind_a_line_that_was_cut_off_is_kept(
+    bench: tuple[ModuleType, ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    path, measure = tmp_path / "new" / "cells.jsonl", bench[0]
+    measure.keep(path, {"key": "a", "found": 1})
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"key": "b", "fou')
+    measure.keep(path, {"key": "c", "found": 3})
+    assert measure.kept(path) == {"a": {"key": "a", "found": 1}, "c": {"key": "c", "found": 3}}
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 3
+
+
 def test_the_page_is_fresh_and_every_figure_is_of_the_results(
     bench: tuple[ModuleType, ModuleType, ModuleType],
 ) -> None:

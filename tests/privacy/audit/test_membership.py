@@ -12,6 +12,7 @@ from headrace.privacy.audit import membership
 from headrace.privacy.audit.audit import losses_of, report
 from headrace.privacy.audit.membership import ATTACKS, Measured, attack
 from headrace.privacy.audit.report import Report, lines, table
+from headrace.spec.errors import InvalidRequest
 
 pytest.importorskip("torch", reason="gradients need torch")
 
@@ -79,3 +80,5 @@ def test_extraction_alone_fails_an_audit() -> None:
     found = report("planted", members, held_out, [True] * 25 + [False] * 25, threshold=0.2)
     assert not found.passed and found.worst == 0.5 and "extraction reaches 50.0%" in found.verdict
     assert report("planted", members, held_out, threshold=0.2).passed
+    with pytest.raises(InvalidRequest, match="There are no members"):
+        report("planted", [], held_out)

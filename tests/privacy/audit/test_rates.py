@@ -29,6 +29,8 @@ def test_auc_and_tpr_are_what_they_are_called() -> None:
     assert auc(Scores(np.zeros(5), np.zeros(200))).value == 0.5 and tpr(Scores(np.zeros(5), np.zeros(200))).value == 0
     with pytest.raises(InvalidRequest, match="99 held-out documents have no hundredth"):
         tpr(drawn(0, 5, 99, 1))
+    with pytest.raises(InvalidRequest, match="There are no members; give at least one"):
+        tpr(drawn(0, 0, 200, 1))
 
 
 def test_intervals_hold_chance_where_nothing_is_known_and_not_where_all_is() -> None:

@@ -28,3 +28,13 @@ def test_an_environment_of_other_versions_is_none(tmp_path: Path) -> None:
     stamp.write_text(json.dumps(PACKAGES))
     assert worker_python(tmp_path) == tmp_path / "venv" / "bin" / "python"
     assert make_worker(lambda line: pytest.fail(line), tmp_path) == worker_python(tmp_path)
+
+
+def test_an_environment_that_was_not_finished_is_none(tmp_path: Path) -> None:
+    stamp = tmp_path / "installed.json"
+    stamp.write_text(json.dumps(PACKAGES)[:-9])
+    assert worker_python(tmp_path) is None
+    stamp.write_text(json.dumps(PACKAGES))
+    with pytest.raises(WorkerUnavailable):
+        make_worker(lambda line: None, tmp_path, ("./no-such-wheel-1.0-py3-none-any.whl",))
+    assert worker_python(tmp_path) is None, "the one before it has been overwritten"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,11 +104,17 @@ def _agreement(one: Agreement) -> str:
 def check_views(session: Session, sizes: Sizes) -> tuple[Clause, Clause]:
     """Each party's view of two inputs, and of shares that are none."""
     sound = [finding for kind in sizes.kinds for finding in secret.check_views(session, Setup(kind))]
-    leaky = [finding for kind in sizes.kinds for finding in secret.check_views(session, Setup(kind, leak=True))]
+    leaky = {kind: secret.check_views(session, Setup(kind, leak=True)) for kind in sizes.kinds}
     dealt = "; semi2k's first party also deals the triples and is trusted to forget them" * ("semi2k" in sizes.kinds)
     clause = judged(BLIND, all(finding.sound for finding in sound), _findings(sound) + dealt)
-    caught = [finding for finding in leaky if not finding.sound]
-    return clause, Clause(MUTANT, "passed" if caught else "failed", _findings(caught) if caught else "unnoticed")
+    return clause, mutants_caught(leaky)
+
+
+def mutants_caught(leaky: Mapping[Kind, Sequence[Finding]]) -> Clause:
+    """Under every protocol, by at least one test of a view."""
+    told = {kind: _findings([finding for finding in found if not finding.sound]) for kind, found in leaky.items()}
+    figure = "; ".join(f"{kind} {findings or 'unnoticed'}" for kind, findings in told.items())
+    return Clause(MUTANT, "passed" if all(told.values()) else "failed", figure)
 
 
 def _findings(found: Sequence[Finding]) -> str:
@@ -150,7 +156,7 @@ def check_time(session: Session) -> tuple[Clause, Numbers]:
 CLAIM = Claim(
     ROW.id,
     ROW.number,
-    "A transformer on secret shares agrees with the plain one; no party's view tells of the input; its price is known.",
+    "A transformer on secret shares agrees with the plain one; what a party is sent looks like noise; its price is known.",
     "The same model in plain numbers.",
     ("exact", "effect"),
     "About 10 minutes for a full run, most of it one token of SmolLM2 among three parties on one machine.",

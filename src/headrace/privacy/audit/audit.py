@@ -12,7 +12,7 @@ from headrace.privacy.audit.blind import blind
 from headrace.privacy.audit.extraction import CANDIDATES, extract, extracted
 from headrace.privacy.audit.likelihood import Document, Likelihood, encoded
 from headrace.privacy.audit.membership import Measured, attack
-from headrace.privacy.audit.rates import auc, auc_gain, tpr
+from headrace.privacy.audit.rates import auc, auc_gain, check_counts, tpr
 from headrace.privacy.audit.report import THRESHOLD, Losses, Report, Told
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def report(
 ) -> Report:
     """What the attacks make of measured documents; `found`: what extraction did of members.
 
-    Raises InvalidRequest as `tpr` does.
+    Raises InvalidRequest as `check_counts` does.
     """
+    check_counts(len(members), len(held_out))
     scores = attack(members, held_out, seed)
     told = [Told(by, auc(of, seed), tpr(of, seed), len(of.members), len(of.held_out)) for by, of in scores.items()]
     gain = auc_gain(scores["loss-ratio"], scores["loss"], seed) if "loss-ratio" in scores else None

@@ -48,16 +48,23 @@ def tpr(scores: Scores, seed: int = 0) -> Share:
     """The share of members above the score that at most 1 % of the held-out documents exceed.
 
     The interval is that of the bootstrap over members and held-out documents (Efron 1979), or Wilson's at this bar
-    where that is wider: resampling none, or all, gives no interval. Raises InvalidRequest for fewer than 100 held-out.
+    where that is wider: resampling none, or all, gives no interval. Raises InvalidRequest as `check_counts` does.
     """
-    if len(scores.held_out) < LEAST_HELD_OUT:
-        raise InvalidRequest(
-            f"{len(scores.held_out)} held-out documents have no hundredth; give at least {LEAST_HELD_OUT}.", "held_out"
-        )
+    check_counts(len(scores.members), len(scores.held_out))
     above = scores.members > bar(scores.held_out)
     plain = share(np.ones(len(above)), above, FPR)
     low, high = _middle(_resampled_tpr(scores, seed))
     return Share(plain.value, min(plain.low, low), max(plain.high, high), FPR)
+
+
+def check_counts(members: int, held_out: int) -> None:
+    """Raises InvalidRequest for no members, and for held-out documents that have no hundredth."""
+    if not members:
+        raise InvalidRequest("There are no members; give at least one document that was trained on.", "members")
+    if held_out < LEAST_HELD_OUT:
+        raise InvalidRequest(
+            f"{held_out} held-out documents have no hundredth; give at least {LEAST_HELD_OUT}.", "held_out"
+        )
 
 
 def bar(held_out: np.ndarray) -> np.ndarray:

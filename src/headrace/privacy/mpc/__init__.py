@@ -1,1 +1,1 @@
-"""Inference on secret shares: a transformer among parties of which none sees the prompt, the weights or the answer."""
+"""Inference on secret shares: while all parties keep to the protocol, none alone sees prompt, weights or answer."""

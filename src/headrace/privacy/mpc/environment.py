@@ -36,7 +36,7 @@ def worker_python(folder: Path | None = None) -> Path | None:
     """The environment's Python where it is whole and of these versions, else None."""
     folder = folder or environment_folder()
     stamp = folder / "installed.json"
-    whole = stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == list(PACKAGES)
+    whole = stamp.is_file() and stamp.read_text(encoding="utf-8") == json.dumps(PACKAGES)
     return _python(folder) if whole else None
 
 
@@ -49,13 +49,14 @@ def make_worker(report: Report, folder: Path | None = None, packages: tuple[str,
     if packages == PACKAGES and (found := worker_python(folder)) is not None:
         return found
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "install.log"
+    log, stamp = folder / "install.log", folder / "installed.json"
+    stamp.unlink(missing_ok=True)  # what is ended half-way is not taken for whole
     report(f"Making the environment of SPU in {folder}: {', '.join(packages[:3])} …, 1 GB on disk.")
     with log.open("w", encoding="utf-8") as lines:
         _call(report, lines, sys.executable, "-m", "venv", "--clear", "--without-pip", folder / "venv")
         pip = (sys.executable, "-m", "pip", "--python", _python(folder), "--disable-pip-version-check")
         _call(report, lines, *pip, "install", "--only-binary", ":all:", *packages)
-    (folder / "installed.json").write_text(json.dumps(packages), encoding="utf-8")
+    stamp.write_text(json.dumps(packages), encoding="utf-8")
     return _python(folder)
 
 

@@ -75,7 +75,11 @@ class Session:
         self._worker = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
 
     def open(self, setup: Setup) -> list[int]:
         """Starts the parties, in place of earlier ones; returns their process ids."""

@@ -28,8 +28,8 @@ PARTIES = {"aby3": 3, "semi2k": 2}
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answers requests until the pipe ends; each group of parties ends with the next one or with the dealer."""
     dealer = Dealer()
-    wire.send(answers, {"ready": spu.__version__})
     try:
+        wire.send(answers, {"ready": spu.__version__})
         while True:
             request, arrays = wire.receive(requests)
             try:
@@ -37,7 +37,9 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             except Exception as error:  # whatever it is, the other process is told
                 told, sent = {"error": sentence(error)}, {}
             wire.send(answers, told, sent)
-    except EOFError:
+    except (EOFError, BrokenPipeError):
+        return
+    finally:
         dealer.close()
 
 
@@ -110,10 +112,18 @@ class Group:
         real = free_addresses(count)
         self.relay = Relay(real, setup["lockstep"]) if setup["record"] else None
         self._parties = [start_party(rank) for rank in range(count)]
+        try:
+            self.pids = self._join(setup, real)
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self, setup: dict[str, Any], real: list[str]) -> list[int]:
+        """Tells every party where the others are; their process ids."""
         for rank, party in enumerate(self._parties):
             seen = self.relay.addresses_for(rank, real) if self.relay else real
             wire.send(party.stdin, setup | {"addresses": seen})  # type: ignore[arg-type]
-        self.pids = [told["ready"] for told, _ in self._answers()]
+        return [told["ready"] for told, _ in self._answers()]
 
     def share(self, name: str, array: np.ndarray) -> None:
         """Splits an array and gives every party its part; nothing else of it leaves the dealer."""
