@@ -156,7 +156,7 @@ def check_time(session: Session) -> tuple[Clause, Numbers]:
 CLAIM = Claim(
     ROW.id,
     ROW.number,
-    "A transformer on secret shares agrees with the plain one; what a party is sent looks like noise; its price is known.",
+    "A transformer on secret shares agrees with the plain one; what parties see looks like noise; its price is known.",
     "The same model in plain numbers.",
     ("exact", "effect"),
     "About 10 minutes for a full run, most of it one token of SmolLM2 among three parties on one machine.",

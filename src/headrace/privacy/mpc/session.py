@@ -127,6 +127,7 @@ class Session:
                 self._worker.wait(20)
             except subprocess.TimeoutExpired:
                 self._worker.kill()
+                self._worker.wait()
         self._worker.stdout.close()  # type: ignore[union-attr]
 
     def __enter__(self) -> Session:
