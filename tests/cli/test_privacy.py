@@ -88,6 +88,10 @@ def test_traffic_is_text_or_ids(made: Made, tmp_path: Path) -> None:
     assert figures("attack", "bigram", made.plain, ids, "--known", own)["scored_by"] == "confidence"
     ids.write_text("no numbers", encoding="utf-8")
     assert "whole numbers" in privacy("attack", "bigram", made.plain, ids, "--known", own, code=2).output
+    for wrong in (-1, VOCAB):
+        ids.write_text(f"0 1 {wrong}", encoding="utf-8")
+        words = ("attack", "known-pairs", made.plain, ids, "--veiled", made.veiled, *made.key)
+        assert f"not below {VOCAB}" in " ".join(privacy(*words, code=2).output.split())
 
 
 def test_known_pairs_go_on_from_texts_or_weights(made: Made, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,10 +15,10 @@ from privacy.attacks.folder import Deployment, deploy, write_model
 pytest.importorskip("headrace.backends.native._kernels", reason="the native kernels were not built")
 
 from headrace.privacy.attacks.artefact import Opened
-from headrace.privacy.attacks.recovery import RecoveryOverThreshold
+from headrace.privacy.attacks.recovery import RecoveryOverThreshold, Share
 from headrace.privacy.figure import figure
 from headrace.privacy.measure import Case, measured, slowdown, veiled_for
-from headrace.privacy.report import OPEN, stored_lines
+from headrace.privacy.report import OPEN, Line, Report, stored_lines
 from headrace.spec.errors import HeadraceError, InvalidRequest
 from headrace.spec.options import EngineOptions
 
@@ -109,3 +110,21 @@ def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HeadraceError, match=r"bad\.json is damaged"):
         stored_lines(tmp_path)
     assert [line.profile for line in stored_lines(None)] == ["split", "mpc"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"slowdown": 0}, {"slowdown": float("nan")}, {"slowdown": "3"}, {"recovery": SHARE | {"high": 1.5}}]
+)
+def test_figures_that_none_can_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    line = {"profile": "split:2", "slowdown": 3.5, "recovery": SHARE, "attack": "inversion"} | wrong
+    stored = {"date": "2026-11-23", "privacy_report": [line]}
+    (tmp_path / "bad.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(HeadraceError, match=r"bad\.json is damaged"):
+        stored_lines(tmp_path)
+
+
+def test_names_are_escaped_in_the_figure() -> None:
+    share = Share(0.5, 0.4, 0.6, 0.1)
+    drawn = figure(Report("<b>&", (Line("split:<i>", 2.0, share, "a & b", "x"), Line("mpc", None, None, "", OPEN))))
+    title, text = ElementTree.fromstring(drawn)[0].text, "".join(ElementTree.fromstring(drawn).itertext())
+    assert title == "Slowdown against recovery: <b>&" and "split:<i> (a & b)" in text

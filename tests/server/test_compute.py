@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from headrace.engine.engine import Engine
+from headrace.model.catalogue import cache_folder
 from headrace.reason.answers import answer_space
 from headrace.reason.scorers import scorer_named
 from headrace.reason.solve import Order, solve
@@ -55,6 +56,14 @@ def test_a_plain_client_reads_a_stream_with_events(client: openai.OpenAI) -> Non
     assert final.completion_tokens == whole.usage.completion_tokens
     silent = list(asked(client, COMPUTE, stream=True))
     assert all(chunk.choices for chunk in silent)
+
+
+@pytest.mark.parametrize("asks", [{"scorer": "probe(none)"}, {"strategy": "auto(table='none')", "scorer": None}])
+def test_a_refusal_names_no_folder_of_the_server(client: openai.OpenAI, asks: dict) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        asked(client, COMPUTE | asks)
+    said = str(refusal.value)
+    assert "There is no" in said and "none" in said and str(cache_folder()) not in said
 
 
 def test_an_attempt_that_was_cut_off_is_said_to_be(client: openai.OpenAI) -> None:

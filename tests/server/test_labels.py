@@ -13,6 +13,7 @@ import pytest
 from headrace.engine.engine import Engine
 from headrace.server.app import create_app
 from headrace.server.config import ServerConfig
+from headrace.server.keys import KeyRing
 from headrace.server.labels import Labels
 from headrace.spec.errors import HeadraceError
 from headrace.spec.model import PAGE_TOKENS
@@ -149,6 +150,18 @@ def test_a_hidden_adapter_is_not_there(ask: Ask) -> None:
     gone = [ask("eve", f"/v1/models/{name}") for name in ("house", "horse")]
     assert {reply.status_code for reply in gone} == {404}
     assert gone[0].text.replace("house", "NAME") == gone[1].text.replace("horse", "NAME")
+
+
+def test_an_adapter_that_got_no_label_is_nobodys(tmp_path: Path) -> None:
+    """One that is loaded while the server runs is in no policy that was read when it started."""
+    labels = Labels.read(settings := config(tmp_path), KeyRing.read(settings.api_keys))
+    assert labels.adapters("root", ("house", "new")) == ("house",) and labels.adapters("eve", ("new",)) == ()
+
+
+def test_probes_have_no_label_and_are_refused(ask: Ask) -> None:
+    search = SEARCH["compute"] | {"scorer": "probe(kept)", "stream_events": False}
+    said = ask("root", CHAT, SEARCH | {"compute": search})
+    assert said.status_code == 400 and "No label says" in said.text and "compute.scorer" in said.text
 
 
 def test_metrics_are_for_those_who_are_cleared_for_all(ask: Ask) -> None:

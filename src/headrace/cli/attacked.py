@@ -78,10 +78,14 @@ def file_ids(path: Path, model: Opened) -> np.ndarray:
         return np.array(model.tokenizer.encode(g.decoded(path.read_bytes())), np.int64)
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False).astype(np.int64).reshape(-1)
-        return np.array(path.read_text("utf-8").replace(",", " ").split(), np.int64)
-    except (ValueError, OverflowError):
+            ids = np.load(path, allow_pickle=False).astype(np.int64).reshape(-1)
+        else:
+            ids = np.array(path.read_text("utf-8").replace(",", " ").split(), np.int64)
+    except (ValueError, OverflowError, EOFError):
         raise InvalidRequest(f"{path} holds something else than ids; give whole numbers.", "ids") from None
+    if ((ids < 0) | (ids >= model.spec.vocab)).any():
+        raise InvalidRequest(f"{path} has ids that are not below {model.spec.vocab}; give those of this model.", "ids")
+    return ids
 
 
 def wire_ids(path: Path, model: Opened, key: ClientKey | None) -> np.ndarray:

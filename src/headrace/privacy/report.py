@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ SEES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "veil": {
             "server": "ids under one fixed permutation, which ids are equal, lengths, times, logits' values; with the"
             " public weights everything",
-            "its logs and caches": "ids under the permutation; frequent ones are read after some ten thousand",
+            "its logs and caches": "ids under the permutation; frequent ones are read after a few thousand",
         },
         "split": {
             "server": "hidden states of every token, lengths, times",
@@ -141,8 +142,12 @@ def _lines_of(path: Path) -> list[Line]:
 
 
 def _line_of(entry: Mapping[str, Any], source: str) -> Line:
-    shared = None if entry["recovery"] is None else Share(**entry["recovery"])
-    return Line(str(entry["profile"]), entry["slowdown"], shared, str(entry["attack"]), source)
+    """Raises ValueError, KeyError, TypeError for what is no line, or holds figures that none can be."""
+    shared, slowdown = None if entry["recovery"] is None else Share(**entry["recovery"]), entry["slowdown"]
+    possible = shared is None or 0 <= shared.low <= shared.value <= shared.high <= 1
+    if not possible or not (slowdown is None or 0 < slowdown < math.inf):
+        raise ValueError(entry)
+    return Line(str(entry["profile"]), slowdown, shared, str(entry["attack"]), source)
 
 
 def results_folder() -> Path | None:

@@ -13,21 +13,24 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.model.catalogue import cache_folder
 from headrace.server.errors import refused
 from headrace.server.replies import CachedTokens, ChatChoice, ChatCompletion, ChatMessage, Computed, Extras, Usage
 from headrace.server.request import call_of, chat_messages, extras_of
 from headrace.server.schema import BudgetFields, ChatRequest
 from headrace.server.service import Context
 from headrace.server.stream import send_error, send_piece
-from headrace.spec.errors import InvalidRequest
+from headrace.spec.errors import InvalidRequest, ModelFileError
 
 if TYPE_CHECKING:
     from headrace.engine.surface import Surface
     from headrace.reason.solve import Order, Result
     from headrace.reason.task import Task
     from headrace.server.generation import Call
+    from headrace.spec.reasoning import Scorer
     from headrace.spec.trace import Event, Trace
 
+JUDGE = "judge"
 MAX_TOKENS = 256
 """Of one attempt, where the request does not say."""
 WITHOUT = ("logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "stop_token_ids", "ignore_eos")
@@ -202,7 +205,6 @@ def _search(context: Context, model: str, engine: Surface, request: ChatRequest,
 
 def _task_and_order(request: ChatRequest, call: Call, messages: list[dict[str, str]]) -> tuple[Task, Order]:
     from headrace.reason.answers import answer_space
-    from headrace.reason.scorers import scorer_named
     from headrace.reason.solve import Order
     from headrace.reason.task import Task
     from headrace.spec.budget import Budget
@@ -222,7 +224,7 @@ def _task_and_order(request: ChatRequest, call: Call, messages: list[dict[str, s
     order = Order(
         compute.strategy,
         budget,
-        scorer_named(compute.scorer) if compute.scorer else None,
+        _scorer(compute.scorer, call.label is not None) if compute.scorer else None,
         compute.seed if compute.seed is not None else request.seed,
         call.sampling,
         principal={name: getattr(call, name) for name in ("principal", "sharing", "adapter", "adapter_scale")},
@@ -231,10 +233,23 @@ def _task_and_order(request: ChatRequest, call: Call, messages: list[dict[str, s
     return task, order
 
 
+def _scorer(name: str, labelled: bool) -> Scorer:
+    """Raises ApiError 400 for a probe that is not there and, beside labels, for every one: it has none."""
+    from headrace.reason.scorers import scorer_named
+
+    if labelled and name != JUDGE:
+        raise refused(f"No label says what a probe was trained on; use the scorer {JUDGE}.", "compute.scorer")
+    try:
+        return scorer_named(name)
+    except ModelFileError:  # its text names the server's folders
+        raise refused(f"There is no {name} here; use {JUDGE} or a probe that is.", "compute.scorer") from None
+
+
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Names the part of `compute` that is wrong."""
+    """Names the part of `compute` that is wrong, and no folder of the server's."""
     try:
         yield
     except InvalidRequest as error:
-        raise refused(str(error), f"compute.{error.field}" if error.field else "compute") from None
+        said = str(error).replace(f"{cache_folder()}/", "")
+        raise refused(said, f"compute.{error.field}" if error.field else "compute") from None

@@ -49,11 +49,12 @@ class Labels:
         return None if self._policy is None else self._policy.domain(self._policy.clearance(principal))
 
     def adapters(self, principal: str, loaded: Sequence[str]) -> tuple[str, ...]:
-        """Those that it may know of."""
+        """Those that it may know of; one without a label, loaded while the server runs, is nobody's."""
         policy = self._policy
         if policy is None:
             return tuple(loaded)
-        return tuple(name for name in loaded if policy.may_read(principal, policy.adapters[name]))
+        labels = policy.adapters
+        return tuple(name for name in loaded if name in labels and policy.may_read(principal, labels[name]))
 
     def check_metrics(self, principal: str) -> None:
         """Raises ApiError 403: metrics count everybody's work, so they have the highest label."""

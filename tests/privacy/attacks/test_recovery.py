@@ -68,6 +68,8 @@ def test_a_threshold_fails_above_and_passes_at() -> None:
     result.check(0.5)
     with pytest.raises(RecoveryOverThreshold, match=r"some recovered 50.00%.*higher --threshold\.$"):
         result.check(0.49)
+    with pytest.raises(RecoveryOverThreshold):
+        result.check(float("nan"))
 
 
 def test_the_clock_counts_work_and_bytes() -> None:

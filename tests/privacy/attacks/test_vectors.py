@@ -47,6 +47,17 @@ def test_vectors_of_other_texts_say_nothing() -> None:
     assert null.types.contains_chance and null.mass.contains_chance
 
 
+def test_tokens_of_the_victims_alone_are_never_named() -> None:
+    """Which tokens the victim's texts have is for the score; the attacker knows those of its own texts."""
+    theirs, own = [[1, 2, 58], [3, 4, 59]] * 20, [[token % 50 for token in text] for text in OWN]
+    known = vectors(own)
+    found = invert(np.zeros((40, DIM)), known, theirs, own, VOCAB)
+    named_alike = invert(np.zeros((40, DIM)), known, [[1, 2, 51], [3, 4, 52]] * 20, own, VOCAB)
+    assert found.types == named_alike.types and found.types.value <= 2 / 3
+    few = invert(np.zeros((2, DIM)), np.eye(2, DIM), [[1, 2, 3, 4]] * 2, [[1], [2]], VOCAB)
+    assert few.types.value == 0.5, "all that the attacker has seen"
+
+
 def test_empty_texts_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="more lines"):
         invert(vectors(THEIRS)[:1], vectors(OWN), THEIRS[:1], OWN, VOCAB)

@@ -153,6 +153,24 @@ def test_a_proxy_of_the_epoch_before_does_not_count_over_the_new_one(tmp_path: P
     assert read_key(path, OPENER)[1].tokens == 20
 
 
+def test_a_proxy_that_counted_nothing_yet_leaves_the_next_epochs_count_alone(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    write_key(path, KEY, LOCK)
+    old = read_key(path, OPENER)[1]
+    write_key(path, KEY.rotated(), LOCK, replace_old=True)
+    fresh = read_key(path, OPENER)[1]
+    fresh.charge(20)
+    fresh.settle()
+    with pytest.raises(KeyFileError, match="another epoch"):
+        old.charge(1)
+    assert read_key(path, OPENER)[1].tokens == 20
+    write_key(path, KEY, LOCK, replace_old=True)
+    with pytest.raises(KeyFileError, match="start again with the rotated key"):
+        read_key(path, OPENER)
+    write_key(path, replace(KEY, master=Master(bytes(32), "ab" * 32)), LOCK, replace_old=True)
+    assert read_key(path, OPENER)[1].tokens == 0, "another key begins anew"
+
+
 def test_nothing_that_lies_in_the_way_is_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.privacy.veil.keyfile.secrets.token_hex", lambda count: "known")
     (tmp_path / "other").write_text("as it was")

@@ -100,3 +100,20 @@ def test_nothing_sent_keeps_the_order_of_the_plain_ids() -> None:
     assert body["prompt"] == [4, 0]
     assert body["stop_token_ids"] == [0, 3, 4]
     assert list(body["logit_bias"].items()) == [("0", 2.0), ("2", 3.0), ("4", 1.0)]
+
+
+@pytest.mark.parametrize("card", ["a name", 3, None, {}])
+def test_a_list_of_models_that_is_none_stops_with_a_sentence(card: Any) -> None:
+    upstream = Upstream("http://veiled", TOKENS)
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, json={"data": [card]}))
+    upstream._asking = httpx.AsyncClient(transport=answer)
+    with pytest.raises(EngineStopped, match="check --url"):
+        upstream.served()
+    upstream.close()
+
+
+def test_an_address_that_is_none_stops_with_a_sentence() -> None:
+    upstream = Upstream("http://veiled:port", TOKENS)
+    with pytest.raises(EngineStopped, match="check --url"):
+        upstream.served()
+    upstream.close()

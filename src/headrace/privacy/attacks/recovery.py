@@ -113,7 +113,7 @@ class Recovery:
 
     def check(self, threshold: float) -> None:
         """Raises RecoveryOverThreshold where more than this share of types or of token mass was recovered."""
-        if self.worst > threshold:
+        if not self.worst <= threshold:  # a threshold that is no number lets nothing pass
             raise RecoveryOverThreshold(
                 f"The attack {self.attack} recovered {self.worst:.2%}, over the threshold of {threshold:.2%}; "
                 "choose a stronger profile or a higher --threshold."

@@ -39,11 +39,11 @@ def _with_one(vectors: np.ndarray) -> np.ndarray:
 
 
 def named(vectors: np.ndarray, learned: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """The `counts[i]` tokens that are likeliest in text i: bool [n, vocab]."""
+    """The `counts[i]` tokens that are likeliest in text i, or all that were learned: bool [n, tokens learned]."""
     scores = _with_one(vectors) @ learned
     found = np.zeros(scores.shape, bool)
     for row, score, count in zip(found, scores, counts, strict=True):
-        row[np.argpartition(-score, count - 1)[:count]] = True
+        row[np.argsort(-score, kind="stable")[:count]] = True
     return found
 
 
@@ -57,8 +57,9 @@ def invert(
     """Vectors of others' texts, float [n, d], read by one who has vectors of texts of their own, [m, d].
 
     `texts` are the true tokens, by which the tokens named are scored: as many are named for a text as it has
-    distinct ones. Types are a text's distinct tokens, mass counts occurrences. Chance is what the same guesses
-    recover of the next text. Raises InvalidRequest for fewer than two texts, or for texts without tokens.
+    distinct ones, of those that the attacker's own texts have. Types are a text's distinct tokens, mass counts
+    occurrences. Chance is what the same guesses recover of the next text. Raises InvalidRequest for fewer than two
+    texts, or for texts without tokens.
     """
     if len(texts) < 2 or len(own_texts) < 2 or not all(map(len, (*texts, *own_texts))):
         raise InvalidRequest("Inversion needs two texts of either side, none empty; give more lines.", "texts")
@@ -66,7 +67,8 @@ def invert(
     used = np.flatnonzero((own > 0).any(axis=0) | (there > 0).any(axis=0))
     there, own = there[:, used], own[:, used]
     counts = [int(count) for count in (there > 0).sum(axis=1)]
-    guess = named(observed, learn(known, own), counts)
+    seen, guess = (own > 0).any(axis=0), np.zeros(there.shape, bool)
+    guess[:, seen] = named(observed, learn(known, own[:, seen]), counts)
     cost = clock.cost(observed, known)
     frequent = np.zeros_like(guess)
     for row, count in zip(frequent, counts, strict=True):

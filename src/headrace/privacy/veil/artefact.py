@@ -21,7 +21,7 @@ from headrace.privacy.veil.tokens import TokenMap
 
 PROFILE = (
     "veil: obfuscation of token ids, caches and logs, by the same operations. No defence against whoever holds the"
-    " public weights this model was made from, or reads some ten thousand of its token ids."
+    " public weights this model was made from, or reads a few thousand of its token ids."
 )
 TOKENIZER_FILES = (
     "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*",

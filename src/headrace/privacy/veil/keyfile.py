@@ -24,7 +24,7 @@ from headrace.privacy.veil.errors import KeyFileError, TokensSpent
 from headrace.privacy.veil.keys import SCHEME, Master
 
 STRICT_BUDGET = 10_000
-"""Tokens under one token map: with three times as many, bigrams give most frequent tokens away."""
+"""Tokens under one token map. It bounds what bigrams give away and does not end it: a third as many give some away."""
 
 BLOCK = 256
 """Most tokens of answers that are counted before they pass: a kill counts no more than these too many."""
@@ -145,7 +145,8 @@ class TokenBudget:
     """
 
     def __init__(self, path: Path, key: ClientKey) -> None:
-        self._path, self._key_id, self.budget = path, key.master.key_id(), key.budget
+        self._path, self._master, self.budget = path, key.master, key.budget
+        self._key_id = key.master.key_id()
         self._gate = threading.Lock()
         self._kept = self._ahead = self._renewed_at = 0
         self._kept = self._read() or 0
@@ -156,14 +157,19 @@ class TokenBudget:
         return self._kept - self._ahead
 
     def _read(self) -> int | None:
-        """The count in the file; None where it is another epoch's."""
+        """The count in the file; None where it is another key's or an earlier epoch's. Raises KeyFileError."""
         if not self._path.exists():
             return self._kept
         try:
             held = json.loads(self._path.read_text("utf-8"))
-            return int(held["tokens"]) if held["key_id"] == self._key_id else None
-        except (ValueError, KeyError, TypeError):
+            counted_by, tokens, epoch = held["key_id"], int(held["tokens"]), int(held.get("epoch", 0))
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise KeyFileError(f"{self._path} is damaged; rotate the key with `headrace veil rotate`.") from None
+        if counted_by == self._key_id:
+            return tokens
+        if epoch > self._master.epoch and counted_by == self._master.at(epoch).key_id():
+            raise KeyFileError(f"{self._path} counts for another epoch by now; start again with the rotated key.")
+        return None
 
     def charge(self, tokens: int) -> None:
         """Counts the tokens of a prompt, and sets some aside for the answer.
@@ -224,7 +230,8 @@ class TokenBudget:
         left = max(0, self.budget - passed)
         self._ahead = min(BLOCK, max(left // 16, 1), left) if aside else 0
         self._kept, self._renewed_at = passed + self._ahead, self._ahead // 2
-        _write_private(self._path, json.dumps({"key_id": self._key_id, "tokens": self._kept}).encode())
+        counted = {"key_id": self._key_id, "epoch": self._master.epoch, "tokens": self._kept}
+        _write_private(self._path, json.dumps(counted).encode())
 
 
 def _write_private(path: Path, data: bytes) -> None:

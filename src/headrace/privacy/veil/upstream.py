@@ -110,7 +110,7 @@ class Upstream:
             card = reply.raise_for_status().json()["data"][0]
             notice = Notice.read(card["veil"], f"{self.url}/models") if card.get("veil") else None
             return Served(str(card["id"]), card.get("max_model_len"), notice)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError) as error:
             raise EngineStopped(
                 f"{self.url}/models does not answer like an OpenAI-compatible server ({type(error).__name__});"
                 " start `headrace serve` on the veiled folder, or check --url."
