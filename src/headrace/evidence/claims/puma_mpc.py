@@ -142,7 +142,8 @@ def _cost(one: Charged) -> str:
 def check_time(session: Session) -> tuple[Clause, Numbers]:
     """SmolLM2 among three parties: one block against plain numbers, and a whole token where it fits."""
     found = secret.real_size(session, Setup("aby3"))
-    holds = found.error <= MOST_BLOCK_ERROR and (found.agrees or not found.whole)
+    fits = found.agrees and found.peak < secret.MOST_MEMORY
+    holds = found.error <= MOST_BLOCK_ERROR and (fits or not found.whole)
     kind = f"{found.peak / 2**30:.1f} GiB at most, next token {'the same' if found.agrees else 'another'}"
     token = kind if found.whole else "extrapolated from one block, for the whole would not fit in 16 GiB"
     figure = (
