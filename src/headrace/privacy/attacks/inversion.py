@@ -154,7 +154,7 @@ def clustered(found: Sequence[np.ndarray], chance: float) -> Share:
     """The share of tokens found over prompts, bool [tokens] each.
 
     A wrong token misleads those behind it, so tokens of one prompt are no independent trials: they count as many as
-    the spread between prompts says (design effect, Kish 1965), and where there is no spread as many as there are prompts.
+    the spread between prompts says (design effect, Kish 1965); where nothing is spread, as many as there are prompts.
     """
     total, prompts = sum(map(len, found)), len(found)
     value = sum(int(each.sum()) for each in found) / total
