@@ -147,7 +147,7 @@ def threats(results: Results) -> str:
         ["C and 256 known tokens", others, seconds(told), "no key used over a public template; special ids permuted",
          "special ids left fixed"],
         ["W~ only", oracle, writing(own), "attested hardware; short-lived keys", "secrecy of the method"],
-        ["**W~ and W0**", whole, seconds(aligned), "none within veil; split, MPC or attested hardware",
+        ["**W~ and W0**", whole, seconds(aligned), "none within veil; MPC or attested hardware",
          "fine-tuning, LoRA, noise, keys per head"],
         ["W~ of two keys", "how the keys relate: rows match up to a rotation", "as W~ and W0", "never to keep both",
          "re-keying alone"],
