@@ -52,7 +52,7 @@ def attack(depth: int, noise: float = 0.0, random: bool = False, prior: NextToke
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_prompt_is_read_from_its_states(depth: int) -> None:
     result = attack(depth)
-    assert result.mass.value == 1.0 and result.mass.low > 0.9 > result.mass.chance
+    assert result.mass.value == 1.0 and result.mass.low > 0.4 > result.mass.chance
     assert result.cost.tokens == 60 and result.cost.seconds > 0 and result.cost.bytes > 0
     assert "of processor time" in str(result) and Recovery.from_json(result.to_json()).mass == result.mass
 
