@@ -29,15 +29,18 @@ def test_without_its_environment_every_clause_is_open(monkeypatch: pytest.Monkey
 
 def test_what_differs_from_its_formula_is_told() -> None:
     formula = Cost(20, 8, 64)
-    for measured, equal in (
-        (formula, True),
-        (Cost(19, 8, 64), True),
-        (Cost(17, 8, 64), False),
-        (Cost(21, 8, 64), False),
-        (Cost(20, 8, 65), False),
-        (Cost(20, 7, 64), False),
+    for measured, of_three, of_two in (
+        (formula, True, True),
+        (Cost(19, 8, 64), True, False),
+        (Cost(17, 8, 64), False, False),
+        (Cost(21, 8, 64), False, False),
+        (Cost(20, 8, 65), False, False),
+        (Cost(20, 7, 64), False, False),
     ):
-        assert Charged("x", measured, formula).equal == equal
+        three, two = Charged("x", "aby3", measured, formula), Charged("x", "semi2k", measured, formula)
+        assert (three.equal, two.equal) == (of_three, of_two)
+        assert ("(formula 20, 8, 64)" in claim._cost(three)) == (measured != formula)
+        assert bool(claim.fallen_away([three])) == (of_three and measured != formula)
 
 
 def test_a_mutant_that_one_protocol_lets_through_is_told() -> None:
