@@ -13,6 +13,7 @@ from headrace.evidence import stage
 from headrace.model.catalogue import resolve
 from headrace.model.loading import LoadedModel, ResidentStore, load_model
 from headrace.privacy.mpc import approximations, price, transformer
+from headrace.privacy.mpc.approximations import Inverse
 from headrace.privacy.mpc.inference import SecretDecoder
 from headrace.privacy.mpc.price import PROTOCOLS, Cost, Protocol
 from headrace.privacy.mpc.session import Kind, Session, Setup, Spent
@@ -104,48 +105,54 @@ def compare_logits(session: Session, subject: Subject, prompts: Sequence[Sequenc
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The largest error of a function on shares over its range, and what it may be."""
+    """The largest error of a function on shares over its range, and what it may be.
+
+    `measure`: absolute, or relative beyond two steps of fixed point.
+    """
 
     name: str
+    low: float
+    high: float
     error: float
     bound: float
+    measure: str = "absolute"
 
     @property
     def holds(self) -> bool:
         return self.error <= self.bound
+
+    def __str__(self) -> str:
+        over = f"over {self.low:g} to {self.high:g}"
+        return f"{self.name} {over} {self.error:.1e} {self.measure} (bound {self.bound:.1e})"
 
 
 def check_bounds(session: Session, points: int) -> list[Bound]:
     """Every approximated function on shares over its range: the whole of it, evenly, and its seams."""
     rounding = approximations.ROUNDING_BOUND
     wide, below = np.linspace(-30, 30, points), np.linspace(-40, 0, points)
-    many, spread = np.geomspace(1, 1024, points), np.geomspace(2**-4, 2**10, points)
-    found = [
-        _bound(session, name, wide, approximations.activation(name, wide), kind.bound + rounding)
-        for name, kind in approximations.GATES.items()
-    ]
-    exponential = _bound(
-        session, "exponential", below / approximations.EXP_SCALE, np.exp(below), approximations.EXP_BOUND + rounding
-    )
-    inverse = approximations.INVERSE_BOUND + rounding
-    return [
-        *found,
-        exponential,
-        _bound(session, "reciprocal", many, 1 / many, inverse),
-        _bound(session, "rsqrt", spread, 1 / np.sqrt(spread), inverse, relative=True),
-    ]
+    found = []
+    for name, kind in approximations.GATES.items():
+        error = np.abs(_on_shares(session, name, wide) - approximations.activation(name, wide))
+        found.append(Bound(name, -30, 30, float(error.max()), kind.bound + rounding))
+    error = np.abs(_on_shares(session, "exponential", below / approximations.EXP_SCALE) - np.exp(below))
+    found.append(Bound("exponential", -40, 0, float(error.max()), approximations.EXP_BOUND + rounding))
+    for name, inverse, power in (("reciprocal", approximations.RECIPROCAL, -1), ("rsqrt", approximations.RSQRT, -0.5)):
+        x = np.geomspace(inverse.low, inverse.high, points)
+        found.append(inverse_bound(name, inverse, _on_shares(session, name, x), x**power))
+    return found
 
 
-def _bound(
-    session: Session, name: str, x: np.ndarray, wanted: np.ndarray, bound: float, relative: bool = False
-) -> Bound:
-    """`relative`: errors count as shares of what is wanted where that is above 1."""
+def inverse_bound(name: str, inverse: Inverse, found: np.ndarray, wanted: np.ndarray) -> Bound:
+    """Errors as shares of what is wanted: an absolute bound would let small inverses be anything."""
+    beyond = np.maximum(np.abs(found - wanted) - approximations.INVERSE_ROUNDING, 0) / wanted
+    measure = f"relative beyond {approximations.INVERSE_ROUNDING:.1e}"
+    return Bound(name, inverse.low, inverse.high, float(beyond.max()), inverse.bound, measure)
+
+
+def _on_shares(session: Session, name: str, x: np.ndarray) -> np.ndarray:
     session.share({"x": x})
     session.run({"kind": name}, ["x"], "y")
-    error = np.abs(session.reveal("y") - wanted)
-    if relative:
-        error = error / np.maximum(wanted, 1)
-    return Bound(name, float(error.max()), bound)
+    return session.reveal("y")
 
 
 # -- costs -----------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def check_numbers(session: Session, sizes: Sizes) -> tuple[Clause, Clause, list[
     figure = "; ".join(f"{kind} {_agreement(one)}" for kind, one in found.items())
     numbers: Numbers = {f"{kind} logit error": one.error for kind, one in found.items()}
     numbers |= {f"{kind} seconds a token": one.spent.seconds / one.positions for kind, one in found.items()}
-    told = ", ".join(f"{kind} {bound.name} {bound.error:.1e} (bound {bound.bound:.1e})" for kind, bound in bounds)
+    told = ", ".join(f"{kind} {bound}" for kind, bound in bounds)
     bounded = judged(BOUNDED, all(bound.holds for _, bound in bounds), told)
     return judged(AGREES, holds, f"{name}, {figure}"), bounded, charged, numbers
 
