@@ -73,7 +73,7 @@ RECIPROCAL = Inverse(1, 1024, 1e-4)
 """Two Goldschmidt steps square an error of at most 0.0858 twice. The range: softmax's sums over 1,024 keys."""
 
 RSQRT = Inverse(2**-8, 2**14, 3e-4)
-"""A polynomial of degree 4, before the decoder's step of Newton's. The range: sums of squares that calmed norms give."""
+"""A polynomial of degree 4, before the step of Newton's. The range: sums of squares that calmed norms give."""
 
 INVERSE_ROUNDING = 2 * 2.0**-FRACTION_BITS
 """Absolute: two steps of fixed point. The smaller an inverse, the more it is: of 1 / 1024 two thousandths."""
