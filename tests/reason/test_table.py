@@ -9,7 +9,7 @@ import pytest
 
 from headrace.reason.evaluation.chart import chart
 from headrace.reason.evaluation.pooled import Outcome
-from headrace.reason.evaluation.report import COLUMNS, markdown, sentence
+from headrace.reason.evaluation.report import COLUMNS, comparison_cells, markdown, sentence
 from headrace.reason.evaluation.store import KINDS
 from headrace.reason.evaluation.table import Row, comparisons, dominated, holm_corrected
 from headrace.reason.intervals import mcnemar, wilson
@@ -47,6 +47,22 @@ def test_a_difference_is_paired_and_says_what_could_be_seen() -> None:
     assert best.p == mcnemar(12, 0) and best.holm == 2 * best.p
     assert (same.difference, same.p, same.verdict) == (0.0, 1.0, "no difference shown")
     assert best.detectable is not None and 0 < best.detectable < 1 and same.detectable == 0
+
+
+def test_two_that_are_the_same_everywhere_promise_no_detectable_difference() -> None:
+    same = {
+        "strategy": "single",
+        "budget": "no bound",
+        "difference": 0.0,
+        "interval": (0.0, 0.0),
+        "p": 1.0,
+        "holm": 1.0,
+    }
+    same |= {"detectable": 0.0, "verdict": "no difference shown"}
+    assert "four times in five" not in sentence({"comparisons": [same]})
+    assert "four times in five: 12.0%" in sentence({"comparisons": [same, same | {"detectable": 0.12}]})
+    columns, rows = comparison_cells([same, same | {"detectable": 0.12}])
+    assert [one[columns.index("detectable")] for one in rows] == ["", "12.0%"]
 
 
 def test_a_row_is_dominated_by_one_as_right_for_less() -> None:

@@ -73,7 +73,8 @@ def read(engine: Surface, stores: list[Store], evaluated: list[Item], state: str
     for one in stores:
         theirs, ours = one.settings["model"], engine.model_name
         if theirs != ours:
-            raise InvalidRequest(f"{one.path} has attempts of {theirs} and this is {ours}; give --model.", "store")
+            told = f"{one.path} has attempts of {theirs} and this is {ours}; name that model behind the probe's name."
+            raise InvalidRequest(told, "store")
         asked = questions(one)
         kept = apart(asked, evaluated)
         if len(kept) < len(asked):

@@ -83,7 +83,7 @@ def sentence(figures: Figures) -> str:
         for verdict in ("better", "worse", "no difference shown")
         for found in [[_place(one) for one in compared if one["verdict"] == verdict]]
     ]
-    least = [one["detectable"] for one in compared if one["detectable"] is not None]
+    least = [one["detectable"] for one in compared if one["detectable"]]  # none where two are the same everywhere
     reach = f" The smallest difference these questions find four times in five: {_span(least)}." if least else ""
     return (
         f"Of {len(compared)} comparisons at equal budgets, by their 95 % paired intervals, uncorrected – "
@@ -112,7 +112,7 @@ def comparison_cells(compared: Sequence[Mapping[str, Any]]) -> Table:
             f"{one['difference']:+.1%} {_interval(one['interval'], '+.1%')}",
             f"{one['p']:.3f}",
             f"{one['holm']:.3f}",
-            "" if one["detectable"] is None else f"{one['detectable']:.1%}",
+            f"{one['detectable']:.1%}" if one["detectable"] else "",
             one["verdict"],
         )
         for one in compared
