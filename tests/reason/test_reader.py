@@ -34,12 +34,12 @@ from headrace.reason.tasks.reader_lessons import (
     inference_lesson,
     kind_lesson,
     option_lesson,
-    reading_lesson,
     selection_lesson,
     shown_lesson,
     vocabulary,
     world_lesson,
 )
+from headrace.reason.tasks.words import KINDS
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
 from headrace.spec.sampling import Sampling
@@ -69,7 +69,7 @@ def test_questions_are_distinct_repeatable_and_of_their_split(family: reader.Fam
         assert len({posed.task.question for posed in found}) == 5
         assert {split_of(asked_of(posed.task)) for posed in found} == {split}
         if family == "lettered":
-            assert [posed.family for posed in found] == [*LETTERED, LETTERED[0]]
+            assert [posed.family for posed in found] == [*LETTERED, *LETTERED, LETTERED[0]]
 
 
 def test_another_order_or_surrounding_is_the_same_question() -> None:
@@ -77,8 +77,6 @@ def test_another_order_or_surrounding_is_the_same_question() -> None:
         options: Options = task.meta["choices"]
         turned = Options(options.stem, options.options[::-1])
         assert asked_of(replace(task, meta={"choices": turned})) == asked_of(task)
-    sums = [draw(Random(seed), "lettered", "sum").task for seed in range(20)]
-    assert all(asked_of(task) == task.meta["choices"].stem for task in sums)
     for task in asked("worlds", 10):
         rules: RuleBase = task.meta["rules"]
         kept = [rules.premises[index] for index in organised(rules.premises, rules.query)]
@@ -102,14 +100,33 @@ def test_what_follows_leads_to_the_query_where_it_can_be_proved(seed: int, depth
 
 
 @given(st.integers(0, 10**6), st.sampled_from(LETTERED))
-def test_a_chain_ends_with_the_right_option(seed: int, kind: str) -> None:
+def test_a_chain_looks_at_the_options_in_turn_and_ends_with_the_right_one(seed: int, kind: str) -> None:
     posed = draw(Random(seed), "lettered", kind)
     options: Options = posed.task.meta["choices"]
-    said = chain(posed)
-    assert said.rsplit(" ", 1)[1] == options.options["ABCD".index(posed.gold)]
-    if kind == "sum":
-        left, right = said.split(" = ")
-        assert eval(left) == int(right)
+    head, *lines = chain(posed).splitlines()
+    assert len(lines) == "ABCD".index(posed.gold) + 1
+    found = [re.fullmatch(r"(\d)\) (\w+) (.+)", line) for line in lines]
+    told = [match.groups() for match in found if match is not None]
+    assert [word for _, word, _ in told] == list(options.options[: len(lines)])
+    assert [int(number) for number, _, _ in told] == list(range(1, len(lines) + 1))
+    if kind == "kind":
+        sought = options.stem.removeprefix("Which of these is a ").rstrip("?")
+        assert head == f"The {sought}:" and all(word in KINDS[said] for _, word, said in told)
+    else:
+        sought = " ".join(re.findall(r"\b\w\b", options.stem)).lower()
+        assert head == "The word:" and all(said == f"{word[0].lower()} {word[-1]}" for _, word, said in told)
+    assert [said == sought for _, _, said in told] == [False] * (len(lines) - 1) + [True]
+
+
+@given(st.integers(0, 10**6), st.sampled_from(LETTERED))
+def test_a_chain_that_is_cut_off_answers_nothing(seed: int, kind: str) -> None:
+    posed = draw(Random(seed), "lettered", kind)
+    lesson = option_lesson(posed, aloud=True)
+    tokens = re.findall(TOKENS, lesson[-1].text.rstrip(END))
+    for end in range(len(tokens)):
+        assert posed.task.answers.extract("".join(tokens[:end])) is None
+    assert posed.task.answers.extract("".join(tokens)) == posed.gold
+    assert len(tokens) < reader.ATTEMPT["lettered"]
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -149,13 +166,12 @@ def test_lessons_are_drawn_from_the_training_split(lessons: ReaderLessons, seed:
     assert split_of(asked_of(posed.task)) == "train"
 
 
-@given(st.integers(0, 10**6), st.sampled_from(LETTERED))
-def test_reading_gives_every_option_its_letter(seed: int, kind: str) -> None:
-    posed = draw(Random(seed), "lettered", kind)
-    text = "".join(piece.text for piece in reading_lesson(Random(seed), posed))
-    read = dict(re.findall(r"It is (\w+)\nAnswer: (\w)", text))
-    options: Options = posed.task.meta["choices"]
-    assert read == dict(zip(options.options, options.letters, strict=True)) and text.endswith(END)
+def test_a_share_of_plain_questions_is_worked_out() -> None:
+    for share in (0.0, 1.0):
+        lessons = ReaderLessons(lettered=1.0, aloud=share)
+        drawn = [lessons(Random(seed)) for seed in range(200)]
+        plain = [lesson for lesson in drawn if "Answer: '" not in prompt(lesson)]
+        assert len(plain) > 50 and {lesson[-1].text.startswith("The ") for lesson in plain} == {share == 1.0}
 
 
 def test_no_lesson_holds_a_world_that_is_asked() -> None:
