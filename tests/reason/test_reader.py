@@ -286,3 +286,20 @@ def test_a_trained_reader_answers_in_the_forms_it_learned() -> None:
                 for strategy in strategies:
                     found, _ = run(llm, item.task, strategy)
                     assert found.answer is not None and found.stopped_by == "done", found.text
+
+
+def test_a_trained_reader_gains_from_the_strategies_it_was_trained_for() -> None:
+    """Wide bounds, for weights trained on another machine: plain attempts err, chains and sums of thoughts seldom."""
+    if not fixtures.ready("lm-t-reader"):
+        pytest.skip("lm-t-reader is not in the cache; headrace.reason.tasks.fixtures.fixture trains it")
+    bounds = {
+        ("lettered", "single"): (0.3, 0.8),
+        ("lettered", "medprompt(n=1, few_shot=False)"): (0.75, 1.0),
+        ("odd", "thinksum"): (0.9, 1.0),
+        ("worlds", "cop"): (0.75, 1.0),
+    }
+    with LLM(fixtures.fixture("lm-t-reader"), EngineOptions(threads=1)) as llm:
+        for (family, strategy), (least, most) in bounds.items():
+            found = [(item, run(llm, item.task, strategy)[0]) for item in reader_items(family, 40, split="tune")]  # type: ignore[arg-type]
+            right = [result.answer is not None and item.verdict(result.answer) == "right" for item, result in found]
+            assert least <= sum(right) / len(right) <= most, (family, strategy, sum(right))
