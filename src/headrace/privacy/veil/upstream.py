@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 
 from headrace.engine.sampling import TokenLogprob
-from headrace.privacy.veil.errors import OtherKey
+from headrace.privacy.veil.errors import OtherKey, UpstreamFailed
 from headrace.privacy.veil.notice import KEY_HEADER, Notice
 from headrace.privacy.veil.tokens import TokenMap
-from headrace.spec.errors import EngineStopped, HeadraceError, InvalidRequest, Overloaded
+from headrace.spec.errors import HeadraceError, InvalidRequest, Overloaded
 from headrace.spec.sampling import Sampling
 
 TOKEN_NAME = "token_id:"
@@ -91,7 +91,7 @@ class Upstream:
         await self._asking.aclose()
 
     def served(self) -> Served:
-        """The first model that it serves. Raises EngineStopped where nothing answers, and what `check` does."""
+        """The first model that it serves. Raises UpstreamFailed where nothing answers, and what `check` does."""
         return self.run(self._served()).result()
 
     async def _served(self) -> Served:
@@ -111,7 +111,7 @@ class Upstream:
             notice = Notice.read(card["veil"], f"{self.url}/models") if card.get("veil") else None
             return Served(str(card["id"]), card.get("max_model_len"), notice)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EngineStopped(
+            raise UpstreamFailed(
                 f"{self.url}/models does not answer like an OpenAI-compatible server ({type(error).__name__});"
                 " start `headrace serve` on the veiled folder, or check --url."
             ) from None
@@ -132,7 +132,7 @@ class Upstream:
         return {name: value for name, value in (body | given).items() if value is not None}
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Arrival, None]:
-        """Events of a completion, to its end. Raises Overloaded, InvalidRequest, EngineStopped, what `check` does."""
+        """Events of a completion, to its end. Raises Overloaded, InvalidRequest, UpstreamFailed, what `check` does."""
         ended, some = None, not body["max_tokens"]
         how: dict[str, Any] = {"json": body, "extensions": {"trace": self._traced}}
         try:
@@ -146,13 +146,13 @@ class Upstream:
                         ended, some = arrival.ended or ended, some or bool(arrival.ids)
                         yield arrival
         except httpx.HTTPError as error:
-            raise EngineStopped(
+            raise UpstreamFailed(
                 f"The veiled server at {self.url} does not answer ({type(error).__name__}); start it again."
             ) from None
         if ended is None:
-            raise EngineStopped("The veiled server broke off in the middle of an answer; send the request again.")
+            raise UpstreamFailed("The veiled server broke off in the middle of an answer; send the request again.")
         if ended == "length" and not some:
-            raise EngineStopped("The veiled server gives no token ids; take one that knows `return_token_ids`.")
+            raise UpstreamFailed("The veiled server gives no token ids; take one that knows `return_token_ids`.")
 
     def _same_key(self, reply: httpx.Response) -> None:
         """Servers behind one address may differ in what they serve. Raises OtherKey."""
@@ -160,7 +160,7 @@ class Upstream:
             raise OtherKey(f"One of the servers at {self.url} has the key {said[:16]}; serve one folder there.")
 
     def _read(self, line: str, top: int | None) -> Arrival:
-        """One event. Raises EngineStopped for an error, whose text is kept back as a refusal's is, and for nonsense."""
+        """One event. Raises UpstreamFailed for nonsense and for an error, whose text is kept back as a refusal's is."""
         try:
             event = json.loads(line)
             if "error" not in event:
@@ -168,10 +168,10 @@ class Upstream:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, HeadraceError):
                 raise
-            raise EngineStopped(
+            raise UpstreamFailed(
                 f"{self.url} answers in another way than token ids of this model ({type(error).__name__}); check --url."
             ) from None
-        raise EngineStopped("The veiled server failed in the middle of an answer; send the request again.")
+        raise UpstreamFailed("The veiled server failed in the middle of an answer; send the request again.")
 
     def _arrival(self, event: dict[str, Any], top: int | None) -> Arrival:
         usage, choices = event.get("usage"), event.get("choices") or [{}]
@@ -215,6 +215,6 @@ def refusal(status: int, body: bytes) -> HeadraceError:
     if status in (429, 503):
         return Overloaded(f"The veiled server takes no more requests now ({status}); try again in a moment.")
     if status in (401, 403):
-        return EngineStopped(f"The veiled server refuses the proxy ({status}); give its key with --upstream-key.")
+        return UpstreamFailed(f"The veiled server refuses the proxy ({status}); give its key with --upstream-key.")
     named = f" `{param}`" if param else " the request"
     return InvalidRequest(f"The veiled server refuses{named} ({status}); leave it out or change it.", param)
