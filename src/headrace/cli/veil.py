@@ -39,6 +39,12 @@ Budget = Annotated[int, typer.Option(min=1, help="Tokens that may pass under one
 Dtype = Annotated[Literal["f32", "bf16", "f16"], typer.Option(help="How weights are stored.")]
 Condition = Annotated[float, typer.Option(help="Most condition number of a key's matrices.")]
 Url = Annotated[str, typer.Option(help="Base of the veiled server, up to /v1.")]
+Foreign = Annotated[
+    bool,
+    typer.Option(
+        "--foreign", help="The server is another program than headrace serve: nothing says whose key its model has."
+    ),
+]
 UpstreamKey = Annotated[Path | None, typer.Option(help="File with the API key of the veiled server.")]
 
 
@@ -140,6 +146,7 @@ def proxy(
     key: KeyFile,
     url: Url = "http://127.0.0.1:8000/v1",
     upstream_key: UpstreamKey = None,
+    foreign: Foreign = False,
     identity: Identity = None,
     passphrase_file: Passphrase = None,
     server: ServerConfig = ServerConfig(),
@@ -159,7 +166,7 @@ def proxy(
     with progress_bars() as report:
         plain = load_model(resolve(model, report), Ledger())
     secret = None if upstream_key is None else first_line(upstream_key)
-    with VeiledEngine(plain, held, budget, url, secret) as engine:
+    with VeiledEngine(plain, held, budget, url, secret, foreign) as engine:
         if engine.unchecked:
             note(engine.unchecked)
         config = replace(server, model_name=server.model_name or engine.model_name)

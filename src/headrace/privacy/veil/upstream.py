@@ -48,23 +48,26 @@ class Upstream:
     """One server, and a thread whose event loop holds the connections to it.
 
     `check` is told what the server says of itself, at the start and before anything is sent over a new connection,
-    as that may lead to another process than the last one; it raises what the request then fails with.
+    as that may lead to another process than the last one; it raises what the request then fails with. Every answer
+    has to say `key_id`; those of a `foreign` server may say nothing.
     """
 
     def __init__(
         self,
         url: str,
         tokens: TokenMap,
+        key_id: str,
         api_key: str | None = None,
         check: Callable[[Served], None] = lambda served: None,
+        foreign: bool = False,
     ) -> None:
         self.url, self.tokens, self._check = url.rstrip("/"), tokens, check
+        self._key_id, self._foreign = key_id, foreign
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         how: dict[str, Any] = {"headers": headers, "timeout": httpx.Timeout(600, connect=10)}
         self._client = httpx.AsyncClient(**how)
         # Asks over a connection of its own each time: a kept one could lead to where the old answer came from.
         self._asking = httpx.AsyncClient(**how, limits=httpx.Limits(max_keepalive_connections=0))
-        self._key_id: str | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-veil", daemon=True)
         self._thread.start()
@@ -97,7 +100,6 @@ class Upstream:
     async def _served(self) -> Served:
         served = await self._asked()
         self._check(served)
-        self._key_id = served.notice.key_id if served.notice else None
         return served
 
     async def _traced(self, event: str, _: dict[str, Any]) -> None:
@@ -155,8 +157,14 @@ class Upstream:
             raise UpstreamFailed("The veiled server gives no token ids; take one that knows `return_token_ids`.")
 
     def _same_key(self, reply: httpx.Response) -> None:
-        """Servers behind one address may differ in what they serve. Raises OtherKey."""
-        if (said := reply.headers.get(KEY_HEADER, self._key_id)) != self._key_id:
+        """Servers behind one address may differ in what they serve. Raises OtherKey.
+
+        A gateway's refusals say no key; they are refusals all the same.
+        """
+        said = reply.headers.get(KEY_HEADER)
+        if said is None and not (self._foreign or reply.is_error):
+            raise silent(f"An answer from {self.url}")
+        if said not in (None, self._key_id):
             raise OtherKey(f"One of the servers at {self.url} has the key {said[:16]}; serve one folder there.")
 
     def _read(self, line: str, top: int | None) -> Arrival:
@@ -204,6 +212,14 @@ class Upstream:
     def _prompt_entry(self, entry: dict[str, Any]) -> TokenLogprob:
         ids = self.tokens.plain([entry["token_id"], *(id for id, _ in entry["top"])])
         return TokenLogprob(ids[0], entry["logprob"], tuple(zip(ids[1:], (v for _, v in entry["top"]), strict=True)))
+
+
+def silent(what: str) -> OtherKey:
+    """Of an answer or a server that does not say its key."""
+    return OtherKey(
+        f"{what} lacks {KEY_HEADER}, by which a veiled server says its key; run `headrace serve` on the veiled folder"
+        " there, or give --foreign where another program serves it."
+    )
 
 
 def refusal(status: int, body: bytes) -> HeadraceError:
