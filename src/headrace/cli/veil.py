@@ -35,7 +35,9 @@ Passphrase = Annotated[
 Identity = Annotated[Path | None, typer.Option(help="File with the age identity that opens the key.")]
 Target = Annotated[Path, typer.Option("--out", help="Folder to write; it must be empty or new.")]
 NewKey = Annotated[Path, typer.Option("--out", help="Key file to write.")]
-Budget = Annotated[int, typer.Option(min=1, help="Tokens that may pass under one token map.")]
+Budget = Annotated[
+    int, typer.Option(min=1, help="Tokens that may pass under one token map; no count hides frequent ones.")
+]
 Dtype = Annotated[Literal["f32", "bf16", "f16"], typer.Option(help="How weights are stored.")]
 Condition = Annotated[float, typer.Option(help="Most condition number of a key's matrices.")]
 Url = Annotated[str, typer.Option(help="Base of the veiled server, up to /v1.")]
@@ -54,7 +56,7 @@ def keygen(
     out: NewKey,
     recipient: Recipients = [],  # noqa: B006
     passphrase_file: Passphrase = None,
-    budget: Budget = 10_000,
+    budget: Budget = 3_000,
     json: g.Json = False,
 ) -> None:
     """Make a key for a model, locked to age recipients or by a passphrase."""
