@@ -61,9 +61,13 @@ def test_public_weights_are_over_and_figures_are_of_this_artefact(case: Deployme
 
 def test_a_foreign_model_is_under(case: Deployment, tmp_path: Path) -> None:
     foreign = Opened(write_model(tmp_path / "foreign", seed=77))
-    for key in (case.key, None):
-        with veiled_for(case.deployed, foreign, key) as held:
-            measured(held, runs=0, results=tmp_path).check(0.1)
+    with veiled_for(case.deployed, foreign, case.key) as held:
+        measured(held, runs=0, results=tmp_path).check(0.1)
+    with veiled_for(case.deployed, foreign, None) as held:
+        report = measured(held, runs=0, results=tmp_path)
+    assert report.lines[1].attack == "align, by its own confidence"
+    with pytest.raises(InvalidRequest, match="give --key, or leave --threshold out"):
+        report.check(0.1)
 
 
 def test_without_public_weights_the_model_is_the_oracle(case: Deployment, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from headrace.cli import attack
 from headrace.cli import generation as g
-from headrace.cli.attacked import check_extra, known_ids, opened, opened_key, options
+from headrace.cli.attacked import check_extra, check_threshold, known_ids, opened, opened_key, options
 from headrace.cli.show import print_json, write
 from headrace.cli.veil import Identity, Passphrase
 
@@ -29,7 +29,8 @@ Runs = Annotated[int, typer.Option(min=0, help="Alternations by which the slowdo
 Results = Annotated[Path | None, typer.Option(help="Folder of result files (default: this checkout's).")]
 Svg = Annotated[Path | None, typer.Option(help="Write slowdown against recovery to this file.")]
 Threshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Fail where more than this is recovered under the veil.")
+    float | None,
+    typer.Option(min=0, max=1, help="Fail where the key shows more than this recovered under the veil."),
 ]
 
 
@@ -56,6 +57,7 @@ def report(
 
     held = opened_key(key, identity, passphrase_file)
     with veiled_for(opened(model), None if public is None else opened(public), held) as case:
+        check_threshold(threshold, case.truth is not None)
         own = known_ids(known, case.public or case.deployed) if known else None
         made = measured(case, own, tokens, runs, results, options(threads))
     if json:
