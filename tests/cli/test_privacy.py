@@ -121,6 +121,8 @@ def test_known_pairs_go_on_from_texts_or_weights(made: Made, tmp_path: Path) -> 
     assert weights["types"]["value"] > 0.95 and weights["details"]["told"] <= 120
     assert figures(*words, "--known", ids, "--told", ids)["scored_by"] == "confidence"
     assert "either --known or --veiled" in privacy(*words, code=2).output
+    text = ("attack", "bigram", made.veiled, ids, "--known", made.veiled / "config.json")
+    assert "give ids (.npy, .ids)" in " ".join(privacy(*text, code=2).output.split())
     assert "give --told, or --key" in privacy(*words, "--known", ids, code=2).output
 
 
@@ -153,6 +155,16 @@ def test_the_report_fails_over_the_threshold_and_passes_under(made: Made, tmp_pa
     assert "best attack recovers" in over.output and "over the threshold" in over.output
     privacy(*words, "--public", made.foreign, *fast, *made.key)
     assert "--public or --known" in privacy(*words, *fast, *made.key, code=2).output
+
+
+def test_a_folder_that_is_none_is_refused_before_anything_is_measured(made: Made, tmp_path: Path) -> None:
+    words, none = ("report", made.plain, "--runs", 0), tmp_path / "none"
+    for more, said in (
+        (("--results", none), "leave --results out"),
+        (("--svg", none / "a.svg"), "--svg somewhere else"),
+    ):
+        refused = privacy(*words, *more, code=2)
+        assert said in " ".join(refused.output.split()) and not refused.stdout
 
 
 def test_a_plain_model_is_over_by_its_own_weights(made: Made, tmp_path: Path) -> None:

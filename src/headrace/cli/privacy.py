@@ -12,6 +12,7 @@ from headrace.cli import generation as g
 from headrace.cli.attacked import check_extra, check_threshold, known_ids, opened, opened_key, options
 from headrace.cli.show import print_json, write
 from headrace.cli.veil import Identity, Passphrase
+from headrace.spec.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="What a deployment gives away, measured by attacks on it.")
 app.add_typer(attack.app, name="attack")
@@ -55,6 +56,10 @@ def report(
     from headrace.privacy.figure import figure
     from headrace.privacy.measure import measured, veiled_for
 
+    if results is not None and not results.is_dir():
+        raise InvalidRequest(f"{results} is no folder; give one of result files, or leave --results out.", "results")
+    if svg is not None and not svg.parent.is_dir():
+        raise InvalidRequest(f"{svg.parent} is no folder; make it, or write --svg somewhere else.", "svg")
     held = opened_key(key, identity, passphrase_file)
     with veiled_for(opened(model), None if public is None else opened(public), held) as case:
         check_threshold(threshold, case.truth is not None)

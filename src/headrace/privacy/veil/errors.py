@@ -22,7 +22,7 @@ class TokensSpent(HeadraceError):
 
 
 class UpstreamFailed(EngineStopped):
-    """A veiled server does not answer as one does. Its text holds nothing of the server's: clients may read it."""
+    """A veiled server does not answer as one does. The words are the proxy's own, so its clients may read them."""
 
 
 class OtherKey(UpstreamFailed):
