@@ -59,9 +59,8 @@ model otherwise.
 
 *Recovered* are positions of the victim's prompts, by an attacker who knows the public weights, k and the strength of
 the noise, and has {fit} tokens of other text; *with the language* it also weighs what the public model expects next.
-In brackets the 95 % interval, over prompts where errors go together. *Same token* is how often the answer's first
-choice is the plain model's, its interval one of positions as if they were independent, and KL, in nats, how far its
-distribution is from the plain one.
+*Same token* is how often the answer's first choice is the plain model's, and KL, in nats, how far its distribution is
+from the plain one. In brackets the 95 % interval, over prompts, as positions of one prompt go together.
 
 {noise}
 Processor time is that of a token of the prompt. Before that the whole vocabulary is run twice, once for all prompts:

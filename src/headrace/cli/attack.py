@@ -10,6 +10,7 @@ import typer
 from headrace.cli import generation as g
 from headrace.cli.attacked import (
     check_extra,
+    check_threshold,
     file_ids,
     finish,
     known_ids,
@@ -31,7 +32,8 @@ from headrace.spec.errors import InvalidRequest
 app = typer.Typer(
     no_args_is_help=True,
     help="Attack a veiled deployment of your own: what is recovered, with its 95 % interval, chance and cost."
-    " With --key it is scored by the key, which no attack sees; without, by what the attack is sure of.",
+    " With --key it is scored by the key, which no attack sees; without, by what the attack is sure of, of which"
+    " there is no --threshold.",
 )
 Model = Annotated[str, typer.Argument(help="The public model: catalogue name, .gguf file or model folder.")]
 Folder = Annotated[Path, typer.Argument(help="Folder that `veil export` wrote.")]
@@ -49,7 +51,7 @@ Count = Annotated[int, typer.Option(min=1, help="Without --told: so many first t
 Veiled = Annotated[Path | None, typer.Option(help="Veiled folder, whose weights the attacker has as well.")]
 Ids = Annotated[Path | None, typer.Option(help="Ids on the wire of the text that was served (default: ids at random).")]
 Threshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Fail where a larger share than this is recovered.")
+    float | None, typer.Option(min=0, max=1, help="Fail where the key shows a larger share than this recovered.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Compute threads (default: physical cores).")]
 Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Of the ids at random, or of the draws.")]
@@ -67,6 +69,7 @@ def align(
 ) -> None:
     """Public weights against a veiled folder: the token map, the rotation and each layer's keys."""
     check_extra()
+    check_threshold(threshold, key is not None)
     from headrace.privacy.attacks.on_weights import align_folder
 
     public, deployed = opened(model), opened(str(folder))
@@ -86,6 +89,7 @@ def bigram(
 ) -> None:
     """Ids on the wire alone, against text of the attacker's own. Of MODEL only the tokenizer is used."""
     check_extra()
+    check_threshold(threshold, key is not None)
     from headrace.privacy.attacks.on_traffic import bigram_traffic
 
     public, held = opened(model), opened_key(key, identity, passphrase_file)
@@ -109,6 +113,7 @@ def known_pairs(
 ) -> None:
     """Traffic whose beginning the attacker knows, with texts of its own (--known) or with weights (--veiled)."""
     check_extra()
+    check_threshold(threshold, key is not None)
     from headrace.privacy.attacks.known_pairs import pairs_of
     from headrace.privacy.attacks.on_traffic import told_traffic
     from headrace.privacy.attacks.on_weights import told_folder
@@ -143,6 +148,7 @@ def oracle(
 ) -> None:
     """The veiled weights alone write traffic from no prompt, which falls as the victim's would."""
     check_extra()
+    check_threshold(threshold, key is not None)
     from headrace.privacy.attacks.oracle import oracle as attack
 
     public, deployed = opened(model), opened(str(folder))
@@ -171,6 +177,7 @@ def hidden(
 ) -> None:
     """A text from hidden states that a server kept: the vocabulary is tried at each position."""
     check_extra()
+    check_threshold(threshold, key is not None)
     from headrace.privacy.attacks.on_states import hidden_states
 
     public, deployed = opened(model), opened(str(folder))
@@ -197,6 +204,7 @@ def kv(
 ) -> None:
     """A text from the first layer's keys in the KV cache, by the lengths of their rotary planes."""
     check_extra()
+    check_threshold(threshold, key is not None)
     from headrace.privacy.attacks.on_states import cached_keys
 
     public, deployed = opened(model), opened(str(folder))

@@ -28,6 +28,14 @@ def check_extra() -> None:
         raise HeadraceError("Attacks need cryptography, pyrage and scipy; run `pip install headrace[privacy]`.")
 
 
+def check_threshold(threshold: float | None, scored: bool) -> None:
+    """Raises InvalidRequest, before anything is run, for a threshold of what no key will score."""
+    from headrace.privacy.attacks.recovery import UNJUDGED
+
+    if threshold is not None and not scored:
+        raise InvalidRequest(UNJUDGED, "threshold")
+
+
 def options(threads: int | None) -> EngineOptions:
     from headrace.spec.options import EngineOptions
 

@@ -9,9 +9,10 @@ import typer
 
 from headrace.cli import attack
 from headrace.cli import generation as g
-from headrace.cli.attacked import check_extra, known_ids, opened, opened_key, options
+from headrace.cli.attacked import check_extra, check_threshold, known_ids, opened, opened_key, options
 from headrace.cli.show import print_json, write
 from headrace.cli.veil import Identity, Passphrase
+from headrace.spec.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="What a deployment gives away, measured by attacks on it.")
 app.add_typer(attack.app, name="attack")
@@ -29,7 +30,8 @@ Runs = Annotated[int, typer.Option(min=0, help="Alternations by which the slowdo
 Results = Annotated[Path | None, typer.Option(help="Folder of result files (default: this checkout's).")]
 Svg = Annotated[Path | None, typer.Option(help="Write slowdown against recovery to this file.")]
 Threshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Fail where more than this is recovered under the veil.")
+    float | None,
+    typer.Option(min=0, max=1, help="Fail where the key shows more than this recovered under the veil."),
 ]
 
 
@@ -54,8 +56,13 @@ def report(
     from headrace.privacy.figure import figure
     from headrace.privacy.measure import measured, veiled_for
 
+    if results is not None and not results.is_dir():
+        raise InvalidRequest(f"{results} is no folder; give one of result files, or leave --results out.", "results")
+    if svg is not None and not svg.parent.is_dir():
+        raise InvalidRequest(f"{svg.parent} is no folder; make it, or write --svg somewhere else.", "svg")
     held = opened_key(key, identity, passphrase_file)
     with veiled_for(opened(model), None if public is None else opened(public), held) as case:
+        check_threshold(threshold, case.truth is not None)
         own = known_ids(known, case.public or case.deployed) if known else None
         made = measured(case, own, tokens, runs, results, options(threads))
     if json:

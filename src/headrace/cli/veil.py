@@ -35,10 +35,18 @@ Passphrase = Annotated[
 Identity = Annotated[Path | None, typer.Option(help="File with the age identity that opens the key.")]
 Target = Annotated[Path, typer.Option("--out", help="Folder to write; it must be empty or new.")]
 NewKey = Annotated[Path, typer.Option("--out", help="Key file to write.")]
-Budget = Annotated[int, typer.Option(min=1, help="Tokens that may pass under one token map.")]
+Budget = Annotated[
+    int, typer.Option(min=1, help="Tokens that may pass under one token map; no count hides frequent ones.")
+]
 Dtype = Annotated[Literal["f32", "bf16", "f16"], typer.Option(help="How weights are stored.")]
 Condition = Annotated[float, typer.Option(help="Most condition number of a key's matrices.")]
 Url = Annotated[str, typer.Option(help="Base of the veiled server, up to /v1.")]
+Foreign = Annotated[
+    bool,
+    typer.Option(
+        "--foreign", help="The server is another program than headrace serve: nothing says whose key its model has."
+    ),
+]
 UpstreamKey = Annotated[Path | None, typer.Option(help="File with the API key of the veiled server.")]
 
 
@@ -48,7 +56,7 @@ def keygen(
     out: NewKey,
     recipient: Recipients = [],  # noqa: B006
     passphrase_file: Passphrase = None,
-    budget: Budget = 10_000,
+    budget: Budget = 3_000,
     json: g.Json = False,
 ) -> None:
     """Make a key for a model, locked to age recipients or by a passphrase."""
@@ -140,6 +148,7 @@ def proxy(
     key: KeyFile,
     url: Url = "http://127.0.0.1:8000/v1",
     upstream_key: UpstreamKey = None,
+    foreign: Foreign = False,
     identity: Identity = None,
     passphrase_file: Passphrase = None,
     server: ServerConfig = ServerConfig(),
@@ -159,7 +168,7 @@ def proxy(
     with progress_bars() as report:
         plain = load_model(resolve(model, report), Ledger())
     secret = None if upstream_key is None else first_line(upstream_key)
-    with VeiledEngine(plain, held, budget, url, secret) as engine:
+    with VeiledEngine(plain, held, budget, url, secret, foreign) as engine:
         if engine.unchecked:
             note(engine.unchecked)
         config = replace(server, model_name=server.model_name or engine.model_name)

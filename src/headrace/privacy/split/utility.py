@@ -9,15 +9,15 @@ import numpy as np
 from headrace.spec.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Utility:
-    """Over `positions`: how often both name the same token first, and the mean KL divergence in nats.
+    """Over the positions of one prompt, which go together: an interval is one over prompts.
 
-    KL is of the split model's distribution from the plain one's. `apart`: the greatest difference of a logit.
+    `same` bool [positions]: where both name the same token first. `divergence`: the mean KL divergence in nats, of the
+    split model's distribution from the plain one's. `apart`: the greatest difference of a logit.
     """
 
-    positions: int
-    agreed: int
+    same: np.ndarray
     divergence: float
     apart: float
 
@@ -28,8 +28,8 @@ class Utility:
             raise InvalidRequest(f"Logits of {plain.shape} and {split.shape} cannot be compared; run the same text.")
         ours, theirs = _log_softmax(plain), _log_softmax(split)
         divergence = float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean())
-        agreed = int((plain.argmax(axis=1) == split.argmax(axis=1)).sum())
-        return cls(len(plain), agreed, divergence, float(np.abs(plain - split).max()))
+        same = plain.argmax(axis=1) == split.argmax(axis=1)
+        return cls(same, divergence, float(np.abs(plain - split).max()))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
