@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from headrace.spec.sampling import Sampling, Stop
 MARGIN = 1e-3
 """Where the two likeliest logits are nearer than this, rounding may choose between them."""
 GREEDY = Sampling(temperature=0)
+Name = TypeVar("Name", bound=str)
+Paced: TypeAlias = Mapping[Name, tuple[Surface, Sequence[int]]]
+"""Engines, each with the prompt by which its speed is measured."""
 
 
 class Answered(NamedTuple):
@@ -109,21 +112,6 @@ def compare_all(
     return rows
 
 
-def decode_rates(
-    engines: Mapping[str, tuple[Surface, Sequence[int]]], rounds: int, tokens: int
-) -> dict[str, list[float]]:
-    """Tokens a second after the first, of each engine with its prompt, in alternation."""
-    names = list(engines)
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    for name in names:
-        pace(*engines[name], tokens)
-    for number in range(rounds):
-        start = number % len(names)
-        for name in names[start:] + names[:start]:
-            rates[name].append(pace(*engines[name], tokens).decode)
-    return rates
-
-
 class Pace(NamedTuple):
     """Tokens a second: of the prompt until the first token came, and of the others after it."""
 
@@ -136,6 +124,20 @@ def pace(engine: Surface, prompt: Sequence[int], tokens: int) -> Pace:
         step = handle.extend(Stop(tokens=tokens, ignore_eos=True), GREEDY).result()
     rest = step.seconds - step.first_token_seconds
     return Pace(len(prompt) / step.first_token_seconds, (len(step.token_ids) - 1) / rest)
+
+
+def one_round(engines: Paced[Name], number: int, tokens: int) -> dict[Name, Pace]:
+    """Of every engine with its prompt, one after the other; the round's number turns their order."""
+    names = list(engines)
+    start = number % len(names)
+    return {name: pace(*engines[name], tokens) for name in names[start:] + names[:start]}
+
+
+def decode_rates(engines: Paced[Name], rounds: int, tokens: int) -> dict[Name, list[float]]:
+    """Tokens a second after the first, of each engine in each round; one more round before warms them all."""
+    one_round(engines, 0, tokens)
+    found = [one_round(engines, number, tokens) for number in range(rounds)]
+    return {name: [each[name].decode for each in found] for name in engines}
 
 
 def attack(public: Path, deployed: Path, tokens: TokenMap, by_norms: bool = True) -> Recovery:
