@@ -10,7 +10,7 @@ import typer
 from headrace.cli import generation as g
 from headrace.cli.attacked import (
     Ending,
-    Scoring,
+    ScoringKey,
     check_extra,
     file_ids,
     known_ids,
@@ -51,11 +51,11 @@ Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Of the ids at
 
 
 @app.command()
-@with_flags(scoring=Scoring, ending=Ending)
+@with_flags(scoring=ScoringKey, ending=Ending)
 def align(
     model: Model,
     folder: Folder,
-    scoring: Scoring = Scoring(),
+    scoring: ScoringKey = ScoringKey(),
     ending: Ending = Ending(),
 ) -> None:
     """Public weights against a veiled folder: the token map, the rotation and each layer's keys."""
@@ -67,12 +67,12 @@ def align(
 
 
 @app.command()
-@with_flags(scoring=Scoring, ending=Ending)
+@with_flags(scoring=ScoringKey, ending=Ending)
 def bigram(
     model: Model,
     traffic: Wire,
     known: Known,
-    scoring: Scoring = Scoring(),
+    scoring: ScoringKey = ScoringKey(),
     ending: Ending = Ending(),
 ) -> None:
     """Ids on the wire alone, against text of the attacker's own. Of MODEL only the tokenizer is used."""
@@ -85,7 +85,7 @@ def bigram(
 
 
 @app.command("known-pairs")
-@with_flags(scoring=Scoring, ending=Ending)
+@with_flags(scoring=ScoringKey, ending=Ending)
 def known_pairs(
     model: Model,
     traffic: Wire,
@@ -93,7 +93,7 @@ def known_pairs(
     told: Told = None,
     count: Count = 256,
     veiled: Veiled = None,
-    scoring: Scoring = Scoring(),
+    scoring: ScoringKey = ScoringKey(),
     ending: Ending = Ending(),
 ) -> None:
     """Traffic whose beginning the attacker knows, with texts of its own (--known) or with weights (--veiled)."""
@@ -117,7 +117,7 @@ def known_pairs(
 
 
 @app.command()
-@with_flags(scoring=Scoring, ending=Ending)
+@with_flags(scoring=ScoringKey, ending=Ending)
 def oracle(
     model: Model,
     folder: Folder,
@@ -125,7 +125,7 @@ def oracle(
     tokens: Annotated[int, typer.Option(min=2, help="Ids that the veiled model writes.")] = 30_000,
     seed: Seed = 0,
     threads: Threads = None,
-    scoring: Scoring = Scoring(),
+    scoring: ScoringKey = ScoringKey(),
     ending: Ending = Ending(),
 ) -> None:
     """The veiled weights alone write traffic from no prompt, which falls as the victim's would."""
@@ -140,7 +140,7 @@ def oracle(
 
 
 @app.command()
-@with_flags(scoring=Scoring, ending=Ending)
+@with_flags(scoring=ScoringKey, ending=Ending)
 def hidden(
     model: Model,
     folder: Folder,
@@ -150,7 +150,7 @@ def hidden(
     layer: Annotated[int, typer.Option(min=1, help="Whose output is seen.")] = 1,
     seed: Seed = 0,
     threads: Threads = None,
-    scoring: Scoring = Scoring(),
+    scoring: ScoringKey = ScoringKey(),
     ending: Ending = Ending(),
 ) -> None:
     """A text from hidden states that a server kept: the vocabulary is tried at each position."""
@@ -166,14 +166,14 @@ def hidden(
 
 
 @app.command()
-@with_flags(scoring=Scoring, ending=Ending)
+@with_flags(scoring=ScoringKey, ending=Ending)
 def kv(
     model: Model,
     folder: Folder,
     ids: Ids = None,
     tokens: Annotated[int, typer.Option(min=1, help="So many first ids are read.")] = 64,
     seed: Seed = 0,
-    scoring: Scoring = Scoring(),
+    scoring: ScoringKey = ScoringKey(),
     ending: Ending = Ending(),
 ) -> None:
     """A text from the first layer's keys in the KV cache, by the lengths of their rotary planes."""

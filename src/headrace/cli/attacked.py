@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring(Opening):
+class ScoringKey(Opening):
     """The flags of every verb that is scored by the true key, where that is given."""
 
     key: Annotated[Path | None, typer.Option(help="Key file that the deployment was made with, to score by.")] = None

@@ -10,7 +10,7 @@ import typer
 
 from headrace.cli import attack
 from headrace.cli import generation as g
-from headrace.cli.attacked import Scoring, check_extra, known_ids, opened, options
+from headrace.cli.attacked import ScoringKey, check_extra, known_ids, opened, options
 from headrace.cli.flags import with_flags
 from headrace.cli.show import print_json, write
 
@@ -32,7 +32,7 @@ Threshold = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class ReportKey(Scoring):
+class ReportKey(ScoringKey):
     key: Annotated[
         Path | None, typer.Option(help="Key file of the veiled folder to score by, or to veil the plain model with.")
     ] = None
