@@ -33,7 +33,7 @@ from headrace.cli.machine import measured_on
 from headrace.cli.served import serving
 from headrace.evidence.machine import commit_of
 from headrace.evidence.stage import Stage
-from headrace.evidence.veil_checks import Answered, Compared, ask, compare_all, logits_of, one_round
+from headrace.evidence.veil_checks import Compared, GreedyAnswer, ask, compare_all, logits_of, one_round
 from headrace.evidence.veiled import KNOWN, TWINS, Pair, Twin, key_of, paced, served, stage_of, told_prompts, write_twin
 from headrace.model.catalogue import cache_folder, resolve
 from headrace.model.loading import load_model
@@ -175,10 +175,10 @@ def proxied(bench: Bench, pair: Pair) -> Iterator[str]:
         yield f"http://{host}:{port}/v1"
 
 
-def through_proxy(url: str, prompts: Sequence[Any], plain: Sequence[Answered], new: int) -> list[Answered]:
+def through_proxy(url: str, prompts: Sequence[Any], plain: Sequence[GreedyAnswer], new: int) -> list[GreedyAnswer]:
     """What a client of the proxy reads, all prompts at once."""
 
-    def one(prompt: Any) -> Answered:
+    def one(prompt: Any) -> GreedyAnswer:
         chat = not isinstance(prompt, str)
         path, asked = ("chat/completions", {"messages": prompt}) if chat else ("completions", {"prompt": prompt})
         body = asked | {"max_tokens": new, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
@@ -187,7 +187,7 @@ def through_proxy(url: str, prompts: Sequence[Any], plain: Sequence[Answered], n
             raise HeadraceError(f"The proxy answered {reply.status_code}: {reply.text}")
         choice = reply.json()["choices"][0]
         text = choice["message"]["content"] if chat else choice["text"]
-        return Answered(choice["prompt_token_ids"], choice["token_ids"], text)
+        return GreedyAnswer(choice["prompt_token_ids"], choice["token_ids"], text)
 
     with ThreadPoolExecutor(len(prompts)) as pool:
         found = list(pool.map(one, prompts))

@@ -16,7 +16,7 @@ pytest.importorskip("scipy", reason="headrace[privacy] is not installed")
 from evidence.test_engine_claims import judge
 from headrace.evidence.claims import equivariant_encryption as claim
 from headrace.evidence.held import family, holds
-from headrace.evidence.veil_checks import Answered, attack, compare, decode_rates, margins
+from headrace.evidence.veil_checks import GreedyAnswer, attack, compare, decode_rates, margins
 from headrace.evidence.veiled import Pair, stage_of, told_prompts, write_plain, write_tiny
 from headrace.model.loading import load_model
 from headrace.spec.ledger import Ledger
@@ -48,13 +48,13 @@ def test_the_plain_folder_holds_the_sources_values(pair: Pair, tmp_path: Path) -
 
 def test_an_answer_may_differ_only_where_rounding_may_choose() -> None:
     logits = np.array([[0.0, 3.0, 1.0], [2.0, 2.0005, 0.0]], np.float32)
-    plain = Answered([5], [1, 1], "ab")
+    plain = GreedyAnswer([5], [1, 1], "ab")
     np.testing.assert_allclose(margins(logits), [2.0, 0.0005], atol=1e-6)
-    near = compare(plain, Answered([5], [1, 0], "aa"), logits, logits + 0.5)
+    near = compare(plain, GreedyAnswer([5], [1, 0], "aa"), logits, logits + 0.5)
     assert (near.at, near.wrong, near.apart) == (1, False, 0.5)
-    far = compare(plain, Answered([5], [0, 1], "ba"), logits, logits)
+    far = compare(plain, GreedyAnswer([5], [0, 1], "ba"), logits, logits)
     assert far.at == 0 and far.wrong
-    assert compare(plain, Answered([5], [1, 1], "a?"), logits, logits).wrong
+    assert compare(plain, GreedyAnswer([5], [1, 1], "a?"), logits, logits).wrong
     assert not compare(plain, plain, logits, logits).wrong
 
 

@@ -24,7 +24,7 @@ from headrace.spec.errors import HeadraceError
 from headrace.spec.program import Normalize, compile_program
 
 if TYPE_CHECKING:
-    from headrace.evidence.veil_checks import Answered, Compared
+    from headrace.evidence.veil_checks import Compared, GreedyAnswer
     from headrace.evidence.veiled import Pair, Twin
 
 ROW = system(1)
@@ -121,7 +121,7 @@ def rewritten(pair: Pair) -> Clause:
     return judged(REWRITTEN, bool(rewrote) and refused, figure)
 
 
-def answers(pair: Pair, cache: Path, sizes: Sizes) -> tuple[list[Answered], list[Answered], str]:
+def answers(pair: Pair, cache: Path, sizes: Sizes) -> tuple[list[GreedyAnswer], list[GreedyAnswer], str]:
     """By the plain engine, by the server through the client; and what the server's memory holds of the key."""
     from headrace.evidence.veil_checks import ask
     from headrace.evidence.veiled import served, stage_of, told_prompts
@@ -152,7 +152,9 @@ def _held(pair: Pair, process: int) -> str:
     return "its memory holds the key" if there else "key and token map are in the client's memory, not in its own"
 
 
-def held_against(pair: Pair, plain: Sequence[Answered], found: Sequence[Answered], **options: Any) -> list[Compared]:
+def held_against(
+    pair: Pair, plain: Sequence[GreedyAnswer], found: Sequence[GreedyAnswer], **options: Any
+) -> list[Compared]:
     """The answers and, in this process, the logits of both folders. `options` as `stage_of` takes them."""
     from headrace.evidence.veil_checks import compare_all
     from headrace.evidence.veiled import stage_of
