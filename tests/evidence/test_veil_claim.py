@@ -17,7 +17,7 @@ from evidence.test_engine_claims import judge
 from headrace.evidence.claims import equivariant_encryption as claim
 from headrace.evidence.held import family, holds
 from headrace.evidence.veil_checks import GreedyAnswer, attack, compare, decode_rates, margins
-from headrace.evidence.veiled import Pair, stage_of, told_prompts, write_plain, write_tiny
+from headrace.evidence.veiled import TWINS, Pair, paced, write_plain, write_tiny
 from headrace.model.loading import load_model
 from headrace.spec.ledger import Ledger
 
@@ -58,18 +58,12 @@ def test_an_answer_may_differ_only_where_rounding_may_choose() -> None:
     assert not compare(plain, plain, logits, logits).wrong
 
 
-def test_rates_are_measured_in_alternation_and_not_judged(pair: Pair) -> None:
-    tokenizer = pair.tokenizer()
-    with (
-        stage_of(pair.plain, tokenizer) as one,
-        stage_of(pair.veiled) as other,
-        one.engine() as plain,
-        other.engine() as veiled,
-    ):
-        prompt = plain.encode(told_prompts(tokenizer, 1)[0])
-        engines = {"plain": (plain, prompt), "veiled": (veiled, pair.tokens.veiled(prompt))}
+def test_rates_are_measured_in_alternation_and_not_judged(pair: Pair, tmp_path: Path) -> None:
+    with paced(claim.staged_in_bf16(pair, tmp_path), pair.tokens) as engines:
+        plain, veiled = (engines[twin][1] for twin in ("plain", "veiled"))
+        assert engines["untied"][1] == plain and pair.tokens.plain(veiled) == plain != veiled
         rates = decode_rates(engines, rounds=3, tokens=4)
-    assert set(rates) == {"plain", "veiled"} and all(len(found) == 3 and min(found) > 0 for found in rates.values())
+    assert tuple(rates) == TWINS and all(len(found) == 3 and min(found) > 0 for found in rates.values())
 
 
 def test_a_folder_gives_its_token_map_to_whoever_has_the_public_weights(pair: Pair) -> None:
