@@ -11,7 +11,6 @@ from headrace.cli import generation as g
 from headrace.cli.attacked import (
     Ending,
     ScoringKey,
-    check_extra,
     file_ids,
     known_ids,
     lines,
@@ -25,6 +24,7 @@ from headrace.cli.attacked import (
 )
 from headrace.cli.flags import with_flags
 from headrace.cli.show import progress_bars
+from headrace.privacy.extra import check_attacks
 from headrace.spec.errors import InvalidRequest
 
 app = typer.Typer(
@@ -59,7 +59,7 @@ def align(
     ending: Ending = Ending(),
 ) -> None:
     """Public weights against a veiled folder: the token map, the rotation and each layer's keys."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.attacks.on_weights import align_folder
 
     public, deployed = opened(model), opened(str(folder))
@@ -76,7 +76,7 @@ def bigram(
     ending: Ending = Ending(),
 ) -> None:
     """Ids on the wire alone, against text of the attacker's own. Of MODEL only the tokenizer is used."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.attacks.on_traffic import bigram_traffic
 
     public, held = opened(model), scoring.held()
@@ -97,7 +97,7 @@ def known_pairs(
     ending: Ending = Ending(),
 ) -> None:
     """Traffic whose beginning the attacker knows, with texts of its own (--known) or with weights (--veiled)."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.attacks.known_pairs import pairs_of
     from headrace.privacy.attacks.on_traffic import told_traffic
     from headrace.privacy.attacks.on_weights import told_folder
@@ -129,7 +129,7 @@ def oracle(
     ending: Ending = Ending(),
 ) -> None:
     """The veiled weights alone write traffic from no prompt, which falls as the victim's would."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.attacks.oracle import oracle as attack
 
     public, deployed = opened(model), opened(str(folder))
@@ -154,7 +154,7 @@ def hidden(
     ending: Ending = Ending(),
 ) -> None:
     """A text from hidden states that a server kept: the vocabulary is tried at each position."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.attacks.on_states import hidden_states
 
     public, deployed = opened(model), opened(str(folder))
@@ -177,7 +177,7 @@ def kv(
     ending: Ending = Ending(),
 ) -> None:
     """A text from the first layer's keys in the KV cache, by the lengths of their rotary planes."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.attacks.on_states import cached_keys
 
     public, deployed = opened(model), opened(str(folder))
@@ -195,7 +195,7 @@ def inversion(
     ending: Ending = Ending(),
 ) -> None:
     """Vectors of a store, veiled or not: which tokens their texts had."""
-    check_extra()
+    check_attacks()
     from headrace.engine.llm import LLM
     from headrace.privacy.attacks.vectors import invert
 

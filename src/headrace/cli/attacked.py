@@ -11,7 +11,7 @@ import typer
 from headrace.cli import generation as g
 from headrace.cli.keys import Opening
 from headrace.cli.show import note, print_json, progress_bars, write
-from headrace.spec.errors import HeadraceError, InvalidRequest
+from headrace.spec.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,14 +60,6 @@ class Ending:
             note(", ".join(f"{name} {shown(value)}" for name, value in recovery.details.items()))
         if self.threshold is not None:
             recovery.check(self.threshold)
-
-
-def check_extra() -> None:
-    """Raises HeadraceError where the libraries of the extra are missing."""
-    from importlib.util import find_spec
-
-    if not all(find_spec(name) for name in ("cryptography", "pyrage", "scipy")):
-        raise HeadraceError("Attacks need cryptography, pyrage and scipy; run `pip install headrace[privacy]`.")
 
 
 def options(threads: int | None) -> EngineOptions:

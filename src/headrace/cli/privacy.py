@@ -10,9 +10,10 @@ import typer
 
 from headrace.cli import attack
 from headrace.cli import generation as g
-from headrace.cli.attacked import ScoringKey, check_extra, known_ids, opened, options
+from headrace.cli.attacked import ScoringKey, known_ids, opened, options
 from headrace.cli.flags import with_flags
 from headrace.cli.show import print_json, write
+from headrace.privacy.extra import check_attacks
 
 app = typer.Typer(no_args_is_help=True, help="What a deployment gives away, measured by attacks on it.")
 app.add_typer(attack.app, name="attack")
@@ -54,7 +55,7 @@ def report(
     scoring: ReportKey = ReportKey(),
 ) -> None:
     """Slowdown and recovery of plain, veil, split and mpc: the veil's measured here, the others from result files."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.figure import figure
     from headrace.privacy.measure import measured, veiled_for
 

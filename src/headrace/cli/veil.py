@@ -12,6 +12,7 @@ from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
 from headrace.cli.keys import Opening, Passphrase, first_line, lock
 from headrace.cli.show import note, print_json, progress_bars, progress_counts
+from headrace.privacy.extra import check_veil
 from headrace.server.config import ServerConfig
 from headrace.spec.errors import HeadraceError, InvalidRequest
 
@@ -51,7 +52,7 @@ def keygen(
     """Make a key for a model, locked to age recipients or by a passphrase."""
     from headrace.model.catalogue import resolve
 
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.keyfile import write_key
     from headrace.privacy.veil.source import new_key
 
@@ -69,7 +70,7 @@ def rotate(
     opening: Opening = Opening(),
 ) -> None:
     """Put a key of the next epoch in the key file's place: another token map and other matrices."""
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.keyfile import Lock, read_key, write_key
 
     opener = opening.opener()
@@ -95,7 +96,7 @@ def export(
     """Write the veiled model: safetensors, config.json and a signed veil.json, no tokenizer."""
     from headrace.model.catalogue import resolve
 
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.export import Export
     from headrace.privacy.veil.export import export as write
 
@@ -119,7 +120,7 @@ def verify(
     opening: Opening = Opening(),
 ) -> None:
     """Check every file of a veiled model against its signature; with --key also whose it is."""
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.artefact import verify as check
 
     manifest = check(folder, None if key is None else opening.unlocked(key)[0])
@@ -146,7 +147,7 @@ def proxy(
     from headrace.server.serve import serve
     from headrace.spec.ledger import Ledger
 
-    check_extra()
+    check_veil()
     if server.labels is not None:
         raise HeadraceError("--labels is for headrace serve: the veiled server shares pages as it likes; leave it out.")
     from headrace.privacy.veil.client import VeiledEngine
@@ -162,14 +163,6 @@ def proxy(
         code = serve(engine, config, ready=lambda at: note(f"{config.model_name} answers at {at}/v1"))
     if code:
         raise typer.Exit(code)
-
-
-def check_extra() -> None:
-    """Raises HeadraceError where the libraries of the extra are missing."""
-    from importlib.util import find_spec
-
-    if not (find_spec("cryptography") and find_spec("pyrage")):
-        raise HeadraceError("The veil needs cryptography and pyrage; run `pip install headrace[privacy]`.")
 
 
 def tell(key: ClientKey, path: Path, as_json: bool) -> None:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -18,9 +17,9 @@ from headrace.evidence.held import holds
 from headrace.evidence.stage import FULL_MODEL, RandomWeights, Stage, tiny_spec
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, every_mutant, judged, left_open
+from headrace.privacy.extra import check_attacks
 from headrace.reason.intervals import ratio_interval
 from headrace.spec.claim import Claim, Clause, Evidence, Size
-from headrace.spec.errors import HeadraceError
 from headrace.spec.program import Normalize, compile_program
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ SIZES: dict[Size, Sizes] = {"quick": Sizes(6, 24, 0, 0), "full": Sizes(50, 64, 1
 
 def run(size: Size) -> Evidence:
     """Raises HeadraceError without the extra `privacy`, ModelFileError where a full run has no SmolLM2."""
-    if not all(find_spec(name) for name in ("cryptography", "pyrage", "scipy")):
-        raise HeadraceError("The veil needs cryptography, pyrage and scipy; run `pip install headrace[privacy]`.")
+    check_attacks()
     from headrace.evidence.veiled import Pair, write_tiny
 
     sizes = SIZES[size]
