@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from page_parts import OPEN, spanned, table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "split_inversion.json"
 PAGE = ROOT / "docs" / "split.md"
-OPEN = "not measured yet"
 
 HEADER = """# The split
 
@@ -85,21 +86,12 @@ class Results:
         return next((row["found"] for row in rows if row["kind"] == kind and row["setting"] == setting), None)
 
 
-def percent(value: float) -> str:
-    return f"{value:.2%}" if value > 0.99 or value < 0.01 else f"{value:.1%}"
-
-
 def shown(share: dict[str, float]) -> str:
-    return f"{percent(share['value'])} [{percent(share['low'])}, {percent(share['high'])}]"
+    return spanned(share["value"], share["low"], share["high"])
 
 
 def told(found: dict[str, Any] | None, say: Callable[[dict[str, Any]], str]) -> str:
     return OPEN if found is None else say(found)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def exact_table(results: Results) -> str:

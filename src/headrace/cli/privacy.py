@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,18 +10,16 @@ import typer
 
 from headrace.cli import attack
 from headrace.cli import generation as g
-from headrace.cli.attacked import check_extra, check_threshold, known_ids, opened, opened_key, options
+from headrace.cli.attacked import ScoringKey, check_threshold, known_ids, opened, options
+from headrace.cli.flags import with_flags
 from headrace.cli.show import print_json, write
-from headrace.cli.veil import Identity, Passphrase
+from headrace.privacy.extra import check_attacks
 from headrace.spec.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="What a deployment gives away, measured by attacks on it.")
 app.add_typer(attack.app, name="attack")
 
 Subject = Annotated[str, typer.Argument(help="A veiled folder; or a plain model, which is veiled here for the report.")]
-Key = Annotated[
-    Path | None, typer.Option(help="Key file of the veiled folder to score by, or to veil the plain model with.")
-]
 Public = Annotated[str | None, typer.Option(help="The public model that an attacker of the folder would take.")]
 Known = Annotated[
     list[Path], typer.Option("--known", help="Text (or ids) that an attacker without the public weights has.")
@@ -35,7 +34,15 @@ Threshold = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class ReportKey(ScoringKey):
+    key: Annotated[
+        Path | None, typer.Option(help="Key file of the veiled folder to score by, or to veil the plain model with.")
+    ] = None
+
+
 @app.command()
+@with_flags(scoring=ReportKey)
 def report(
     model: Subject,
     public: Public = None,
@@ -45,14 +52,12 @@ def report(
     results: Results = None,
     svg: Svg = None,
     threads: attack.Threads = None,
-    key: Key = None,
-    identity: Identity = None,
-    passphrase_file: Passphrase = None,
     threshold: Threshold = None,
     json: g.Json = False,
+    scoring: ReportKey = ReportKey(),
 ) -> None:
     """Slowdown and recovery of plain, veil, split and mpc: the veil's measured here, the others from result files."""
-    check_extra()
+    check_attacks()
     from headrace.privacy.figure import figure
     from headrace.privacy.measure import measured, veiled_for
 
@@ -60,8 +65,7 @@ def report(
         raise InvalidRequest(f"{results} is no folder; give one of result files, or leave --results out.", "results")
     if svg is not None and not svg.parent.is_dir():
         raise InvalidRequest(f"{svg.parent} is no folder; make it, or write --svg somewhere else.", "svg")
-    held = opened_key(key, identity, passphrase_file)
-    with veiled_for(opened(model), None if public is None else opened(public), held) as case:
+    with veiled_for(opened(model), None if public is None else opened(public), scoring.held()) as case:
         check_threshold(threshold, case.truth is not None)
         own = known_ids(known, case.public or case.deployed) if known else None
         made = measured(case, own, tokens, runs, results, options(threads))

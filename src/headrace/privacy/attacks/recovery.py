@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from headrace.privacy.statistics import Estimate
 from headrace.spec.errors import HeadraceError, InvalidRequest
 
 UNKNOWN = -1
@@ -33,12 +34,9 @@ class RecoveryOverThreshold(HeadraceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Share(Estimate):
     """A share recovered, its 95 % interval (Wilson 1927), and what a guess at random recovers."""
 
-    value: float
-    low: float
-    high: float
     chance: float
 
     def __str__(self) -> str:

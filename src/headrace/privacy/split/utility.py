@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.privacy.statistics import log_softmax
 from headrace.spec.errors import InvalidRequest
 
 
@@ -26,14 +27,7 @@ class Utility:
         """From logits [positions, vocab] each. Raises InvalidRequest where the shapes differ or nothing is there."""
         if plain.shape != split.shape or not len(plain):
             raise InvalidRequest(f"Logits of {plain.shape} and {split.shape} cannot be compared; run the same text.")
-        ours, theirs = _log_softmax(plain), _log_softmax(split)
+        ours, theirs = log_softmax(plain), log_softmax(split)
         divergence = float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean())
         same = plain.argmax(axis=1) == split.argmax(axis=1)
         return cls(same, divergence, float(np.abs(plain - split).max()))
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    values = logits.astype(np.float64)
-    values -= values.max(axis=1, keepdims=True)
-    result: np.ndarray = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
-    return result
