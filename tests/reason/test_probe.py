@@ -112,7 +112,7 @@ def test_probes_have_names_and_no_name_is_a_path_for_strangers(tmp_path: Path, m
     for name in (f"probe({path})", "probe(../probes/a)", "probe(..)"):
         with pytest.raises(InvalidRequest, match="no name of a probe"):
             scorer_named(name)
-    with pytest.raises(ModelFileError):
+    with pytest.raises(ModelFileError, match="There is no probe c; make it with `headrace probe c MODEL --store F"):
         scorer_named("probe(c)")
     with pytest.raises(InvalidRequest, match=r"There is no scorer 'probe\(\)'"):
         scorer_named("probe()")
