@@ -44,6 +44,8 @@ def test_a_probe_by_the_command_line(headrace, small: Path, tmp_path: Path, monk
     used = headrace(*words, *test, "--scorer", "probe(mine)", "--strategy", "best_of_n(n=2)", "--store", "s.jsonl")
     assert used.exit_code == 0, used.output
     assert sum('"scorer": "probe(' in line for line in Path("s.jsonl").read_text().splitlines()) == 4
+    few = headrace("probe", "few", str(small), "--store", "same.jsonl", "--threads", "1")
+    assert few.exit_code == 2 and "attempts at 5 questions, better at a hundred, and here are some at 3" in few.stderr
     again = headrace("probe", "mine", str(small), "--store", "train.jsonl")
     assert again.exit_code == 2 and "is there already" in again.stderr
     foreign = Path("foreign.jsonl")
