@@ -30,3 +30,10 @@ def test_a_plan_shows_what_it_is_made_of(headrace, plan: str, names: list[str]) 
 def test_an_unknown_one_is_refused(headrace) -> None:
     result = headrace("strategies", "beams")
     assert result.exit_code == 2 and "There is no strategy 'beams'" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["self_consistancy", "zzz"])
+def test_a_refusal_ends_with_the_next_step(headrace, name: str) -> None:
+    told = headrace("solve", "no-such-model", "1 + 1?", "--strategy", name).stderr
+    near = "did you mean self_consistency? " if name != "zzz" else ""
+    assert f"There is no strategy {name!r}; {near}`headrace strategies` lists them." in told
