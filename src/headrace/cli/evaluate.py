@@ -175,6 +175,7 @@ def show(figures: dict[str, Any], json: bool) -> None:
         note("Oracle runs, whose scorer sees the gold answers:")
         print_table(COLUMNS, cells(figures["oracle"]))
     if figures["comparisons"]:
+        note(f"Against {figures['baseline']}, within the same budget:")
         print_table(*comparison_cells(figures["comparisons"]))
         note(sentence(figures))
     if figures["pool"] is not None:
