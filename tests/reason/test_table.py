@@ -63,6 +63,10 @@ def test_two_that_are_the_same_everywhere_promise_no_detectable_difference() -> 
     assert "four times in five: 12.0%" in sentence({"comparisons": [same, same | {"detectable": 0.12}]})
     columns, rows = comparison_cells([same, same | {"detectable": 0.12}])
     assert [one[columns.index("detectable")] for one in rows] == ["", "12.0%"]
+    none = same | {"detectable": 1.4}
+    assert "four times in five: none. " in sentence({"comparisons": [none]})
+    assert "four times in five: 12.0% to none. " in sentence({"comparisons": [none, same | {"detectable": 0.12}]})
+    assert [one[columns.index("detectable")] for one in comparison_cells([none])[1]] == ["none"]
 
 
 def test_a_row_is_dominated_by_one_as_right_for_less() -> None:
