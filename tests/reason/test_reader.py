@@ -136,7 +136,7 @@ def test_settings_out_of_range_are_refused() -> None:
             draw(Random(1), **({"family": "worlds"} | change))
     with pytest.raises(InvalidRequest, match="ask for fewer"):
         questions("worlds", 9, depth=1, distractors=0, split="none")  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest, match="depth are of worlds"):
+    with pytest.raises(InvalidRequest, match="has no depth; leave it out"):
         reader_items("odd", 3, depth=2)
     with pytest.raises(InvalidRequest, match="split is 'train'"):
         reader_items("odd", 3, split="train")
