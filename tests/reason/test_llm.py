@@ -11,7 +11,7 @@ from headrace.spec.budget import Budget
 from headrace.spec.errors import InvalidRequest
 from reason.toy import TASK, toy_engine
 
-REFUSED = {
+REFUSED: dict[str, dict[str, Any]] = {
     "budget is 400; give a text like '400 tok' or a Budget": {"budget": 400},
     "strategy is None; give a text like 'self_consistency": {"strategy": None},
     "seed is 'x'; give a whole number": {"seed": "x"},

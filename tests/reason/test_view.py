@@ -18,7 +18,7 @@ def asked(*candidates: dict[str, Any], best: int, scores: list[float] | None = N
     trace.add("fork", "0", paths=[[number] for number in range(len(candidates))])
     for number, one in enumerate(candidates):
         trace.add("extend", f"0.{number}", text=f"so {number}: {one['answer']}", tokens=[1])
-        data = {"finished": True, "text": "", "score": None} | one
+        data: dict[str, Any] = {"finished": True, "text": "", "score": None} | one
         trace.add("candidate", f"candidate{number}", asked=[f"0.{number}"], **data)
     if scores is not None:
         trace.add("scores", "scoring1", asked=[f"0.{number}" for number in range(len(candidates))], values=scores)
