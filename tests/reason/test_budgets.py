@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -136,7 +137,7 @@ def keeps_bounds(result: Result, budget: Budget, now: float) -> None:
         limit = getattr(budget, bound)
         assert limit is None or usage[used] <= limit, bound
     assert budget.flops is None or usage["flops"] <= budget.flops * (1 + 1e-12)
-    assert budget.seconds is None or now <= budget.seconds + 1, "more than one step behind the end"
+    assert budget.seconds is None or now <= math.ceil(budget.seconds), "a step began after the end"
     assert result.stopped_by != "budget:seconds" or (budget.seconds is not None and now >= budget.seconds)
 
 
@@ -168,7 +169,6 @@ def test_time_is_overrun_by_one_engine_step_at_most(name: str) -> None:
         result = solved(engine, name, budget=Budget(seconds=9), scorer=JUDGE, clock=engine.clock)
         engine.check()
         keeps_bounds(result, Budget(seconds=9), engine.clock())
-        assert result.stopped_by == "budget:seconds" or engine.clock() <= 10
 
 
 @pytest.mark.parametrize("verb", ["score", "read"])
