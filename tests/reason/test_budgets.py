@@ -158,8 +158,9 @@ def counters_agree(result: Result, engine: Counting, late: bool) -> None:
 
 
 def told(result: Result) -> dict[str, Any]:
-    """Everything but the time and what a cache happened to hold."""
-    usage = {name: value for name, value in result.usage.items() if name not in ("seconds", "cached")}
+    """All but what depends on what ran at the same time: time, the cache, pages that looks held together."""
+    untold = ("seconds", "cached", "kv_peak_pages")
+    usage = {name: value for name, value in result.usage.items() if name not in untold}
     return result.as_json() | {"usage": usage}
 
 
