@@ -246,9 +246,11 @@ def test_settings_name_what_samples_depend_on() -> None:
         assert mine == settings(
             engine, "toy", replace(HOW, concurrency=3, scorer=None), replace(DESIGN, items=toy_items(2))
         )
-        others = [replace(HOW, seed=8), replace(HOW, sampling=Sampling(temperature=0.5))]
+        samplings = [Sampling(0.5), Sampling(1.2, top_k=1), Sampling(1.2, top_p=0.5), Sampling(1.2, logit_bias={3: 1.0})]
+        others = [replace(HOW, seed=8), *(replace(HOW, sampling=sampling) for sampling in samplings)]
         assert all(settings(engine, "toy", other, DESIGN) != mine for other in others)
         assert settings(engine, "toy", HOW, replace(DESIGN, items=toy_items(5, tokens=9))) != mine
+    assert list(mine) == ["model", "profile", "task", "seed", "temperature", "max_tokens"], "as in files kept so far"
 
 
 REFUSED = {

@@ -109,6 +109,23 @@ def test_a_trace_of_another_run_is_refused(tmp_path: Path) -> None:
             solved(engine, "self_consistency(n=4)", trace=path, resume=True)
 
 
+CLOSE = (Sampling(1.2), Sampling(1.2, top_k=1), Sampling(1.2, top_p=0.5), Sampling(1.2, logit_bias={3: 9.0}))
+
+
+@pytest.mark.parametrize("drawn", CLOSE, ids=str)
+def test_a_trace_of_other_sampling_is_refused(drawn: Sampling, tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    with toy_engine() as engine:
+        whole = solved(engine, "self_consistency(n=3)", trace=path, sampling=drawn)
+        for other in CLOSE:
+            if other != drawn:
+                with pytest.raises(InvalidRequest, match="sampling.*resume it as it began"):
+                    solved(engine, "self_consistency(n=3)", trace=path, resume=True, sampling=other)
+        assert told(solved(engine, "self_consistency(n=3)", trace=path, resume=True, sampling=drawn)) == told(whole)
+    assert told(asyncio.run(replay(Trace.load(path)))) == told(whole)
+    assert ("sampling" in whole.trace.header) == (drawn != Sampling(1.2)), "a trace kept so far is of plain sampling"
+
+
 def test_a_trace_that_ends_early_says_so_without_a_model(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     with toy_engine() as engine:

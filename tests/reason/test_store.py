@@ -92,6 +92,17 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_setting_that_only_one_side_has_is_refused(tmp_path: Path) -> None:
+    path, more = tmp_path / "s.jsonl", SETTINGS | {"sampling": {"top_k": 1}}
+    written(path, 1)
+    with pytest.raises(InvalidRequest, match="belongs to sampling None, this evaluation has"):
+        Store(path, more)
+    path.unlink()
+    Store(path, more).close()
+    with pytest.raises(InvalidRequest, match="belongs to sampling .*, this evaluation has None"):
+        Store(path, SETTINGS)
+
+
 @pytest.mark.parametrize("line", ["no json", "[1, 2]", '{"item": "toy/0"}'])
 def test_a_line_that_is_no_sample_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "s.jsonl"

@@ -20,6 +20,7 @@ from headrace.reason.evaluation.store import KINDS, Key, Sample, ScoringKey, Sto
 from headrace.reason.evaluation.table import Row, comparisons, dominated, outcome_of
 from headrace.reason.scorers import check_scorer
 from headrace.reason.scorers.checker import Checker
+from headrace.reason.solve import beyond_temperature
 from headrace.reason.strategy import Plan, Repeated, Step, parse
 from headrace.reason.tasks.item import Item
 from headrace.spec.budget import Budget
@@ -52,6 +53,7 @@ def settings(engine: Surface, task: str, how: How, design: Design) -> dict[str, 
         "task": task,
         "seed": how.seed,
         "temperature": how.sampling.temperature,
+        **beyond_temperature(how.sampling),
         "max_tokens": max((tokens for tokens in endings if tokens is not None), default=None),
     }
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -221,9 +221,21 @@ def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) ->
         "profile": engine.guarantees.profile,
         "adapter": [adapter, order.principal.get("adapter_scale", 1.0)] if adapter else None,
         "temperature": order.sampling.temperature,
+        **beyond_temperature(order.sampling),
         "context": engine.context,
         "cost": [cost.fixed, cost.context],
     }
+
+
+def beyond_temperature(sampling: Sampling) -> dict[str, Any]:
+    """`sampling`: all that is not the default, beside the temperature, which has a name of its own.
+
+    Nothing for plain sampling, so that a file from before this was written still says the same.
+    """
+    plain = Sampling(sampling.temperature)
+    unlike = [item.name for item in fields(Sampling) if getattr(sampling, item.name) != getattr(plain, item.name)]
+    told = {name: getattr(sampling, name) for name in unlike}
+    return {"sampling": json.loads(json.dumps(told))} if told else {}
 
 
 def _stop(told: Mapping[str, Any]) -> Stop:
@@ -232,7 +244,8 @@ def _stop(told: Mapping[str, Any]) -> Stop:
 
 
 def _same_run(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name, value in now.items():
+    for name in {**now, **earlier}:
+        value = now.get(name)
         if earlier.get(name) != json.loads(json.dumps(value)):
             raise InvalidRequest(
                 f"The trace was written with {name} {earlier.get(name)!r}, this run has {value!r}; "

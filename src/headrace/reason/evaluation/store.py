@@ -217,7 +217,8 @@ class Store:
                 f"give another --store.",
                 "store",
             )
-        for name, value in self.settings.items():
+        for name in {**self.settings, **found}:
+            value = self.settings.get(name)
             if found.get(name) != value and (name, found.get(name)) != ("format", 1):
                 raise InvalidRequest(
                     f"{self.path} belongs to {name} {found.get(name)!r}, this evaluation has {value!r}; "
