@@ -246,7 +246,12 @@ def test_settings_name_what_samples_depend_on() -> None:
         assert mine == settings(
             engine, "toy", replace(HOW, concurrency=3, scorer=None), replace(DESIGN, items=toy_items(2))
         )
-        samplings = [Sampling(0.5), Sampling(1.2, top_k=1), Sampling(1.2, top_p=0.5), Sampling(1.2, logit_bias={3: 1.0})]
+        samplings = [
+            Sampling(0.5),
+            Sampling(1.2, top_k=1),
+            Sampling(1.2, top_p=0.5),
+            Sampling(1.2, logit_bias={3: 1.0}),
+        ]
         others = [replace(HOW, seed=8), *(replace(HOW, sampling=sampling) for sampling in samplings)]
         assert all(settings(engine, "toy", other, DESIGN) != mine for other in others)
         assert settings(engine, "toy", HOW, replace(DESIGN, items=toy_items(5, tokens=9))) != mine

@@ -174,7 +174,8 @@ def _question(store: Store, item: Item, size: int, how: How) -> Question:
     samples: list[Sample] = [store.samples[Key(item.id, ATTEMPT, budget, draw)] for draw in draws]
     names = [] if how.scorer is None else [how.scorer.name]
     scorings = [store.scorings[ScoringKey(item.id, draw, name)] for name in names for draw in draws]
-    return Question.of(item.id, samples, item.task.answers, scorings)
+    sound = how.scorer is not None and how.scorer.sound
+    return Question.of(item.id, samples, item.task.answers, scorings, sound)
 
 
 def _pool_size(design: Design, plans: Sequence[Plan]) -> int:

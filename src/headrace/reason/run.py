@@ -46,6 +46,8 @@ class Run:
     rule: Best = "first"
     scored: bool = False
     """Whether the run has a scorer; in a replay, whether it had one."""
+    sound: bool = False
+    """Whether that scorer's 1 is a proof."""
     candidates: list[Candidate] = field(default_factory=list)
     live: dict[str, Node] = field(default_factory=dict)
     aside: bool = False

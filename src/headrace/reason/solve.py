@@ -115,7 +115,7 @@ async def solve(engine: Surface, task: Task, order: Order, trace: Trace | None =
     purse = Purse(account, TokenCost.of(engine.spec), engine.events)
     journal = Journal(trace, earlier, caught_up)
     run = Run(engine, engine.context, task, purse, journal, seed, order.sampling, order.scorer, order.principal)
-    run.scored = order.scorer is not None
+    run.scored, run.sound = facts["scorer"] is not None, facts.get("sound", False)
     return await _carried_out(run, plan, order)
 
 
@@ -144,7 +144,7 @@ async def replay(trace: Trace, answers: AnswerSpace | None = None, meta: Mapping
     cost = TokenCost(*facts["cost"])
     purse = Purse(Account(Budget(**facts["budget"]), lambda: 0.0), cost, EventLog())
     run = Run(None, facts["context"], task, purse, Journal(copy, trace), facts["seed"], order.sampling, order.scorer)
-    run.scored = facts["scorer"] is not None
+    run.scored, run.sound = facts["scorer"] is not None, facts.get("sound", False)
     return await _carried_out(run, plan, order)
 
 
@@ -217,6 +217,7 @@ def _header(engine: Surface, task: Task, plan: Plan, order: Order, seed: int) ->
         "step_stop": asdict(task.step),
         "ending_stop": asdict(task.ending),
         "scorer": order.scorer.name if order.scorer else None,
+        **({"sound": True} if order.scorer and order.scorer.sound else {}),
         "model": engine.model_name,
         "profile": engine.guarantees.profile,
         "adapter": [adapter, order.principal.get("adapter_scale", 1.0)] if adapter else None,

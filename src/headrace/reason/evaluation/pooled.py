@@ -33,21 +33,32 @@ POOLED = frozenset(("single", "self_consistency", "best_of_n", "weighted_vote", 
 class Question:
     """The pool of one question. `leads`: for each sample the first one with an equal answer, None unparsed.
 
-    `scorings`: what a scorer made of each sample; none where there is no scorer.
+    `scorings`: what a scorer made of each sample; none where there is no scorer. `sound`: whether its 1 is a proof.
     """
 
     item: str
     samples: tuple[Sample, ...]
     leads: tuple[int | None, ...]
     scorings: tuple[Scoring, ...] = ()
+    sound: bool = False
 
     @classmethod
-    def of(cls, item: str, samples: Sequence[Sample], space: AnswerSpace, scorings: Sequence[Scoring] = ()) -> Question:
+    def of(
+        cls,
+        item: str,
+        samples: Sequence[Sample],
+        space: AnswerSpace,
+        scorings: Sequence[Scoring] = (),
+        sound: bool = False,
+    ) -> Question:
         leads = groups([sample.answer for sample in samples], space)
-        return cls(item, tuple(samples), tuple(leads), tuple(scorings))
+        return cls(item, tuple(samples), tuple(leads), tuple(scorings), sound)
 
     def score(self, place: int) -> float:
         return (self.scorings[place].score or 0.0) if self.scorings else 0.0
+
+    def proved(self, place: int) -> bool:
+        return self.sound and self.leads[place] is not None and self.score(place) >= 1
 
     def tokens(self, place: int) -> int:
         """Drawn for an attempt and by the scorer that looked at it."""
@@ -128,16 +139,16 @@ def _fitting(question: Question, order: Sequence[int], budget: Budget) -> list[i
 
 
 def _waves(plan: Step, question: Question, fitting: list[int]) -> list[list[int]]:
-    """Those that run side by side; adaptive consistency stops after the wave that made it sure."""
-    if plan.strategy.name != "adaptive_consistency":
+    """Those that run side by side; adaptive consistency stops after the wave that made it sure, a proof ends as well."""
+    given, votes = _given(plan), Counter[int]()
+    adaptive = plan.strategy.name == "adaptive_consistency"
+    if not adaptive and not (plan.strategy.name == "best_of_n" and question.sound):
         return [fitting] if fitting else []
-    size, confidence = max(int(_given(plan)["wave"]), 1), float(_given(plan)["confidence"])
-    waves: list[list[int]] = []
-    votes: Counter[int] = Counter()
+    size, waves = int(given["wave"]), list[list[int]]()
     for start in range(0, len(fitting), size):
-        waves.append(fitting[start : start + size])
-        votes.update(lead for place in waves[-1] if (lead := question.leads[place]) is not None)
-        if betastop(votes.values(), confidence):
+        waves.append(wave := fitting[start : start + size])
+        votes.update(lead for place in wave if (lead := question.leads[place]) is not None)
+        if betastop(votes.values(), given["confidence"]) if adaptive else any(map(question.proved, wave)):
             break
     return waves
 

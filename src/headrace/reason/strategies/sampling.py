@@ -34,21 +34,32 @@ async def self_consistency(run: Run, n: int = 8) -> None:
 
 
 @strategy("best_of_n", rule="score", needs=("scorer",), paper="2408.03314")
-async def best_of_n(run: Run, n: int = 8) -> None:
-    """n attempts; the one that the scorer likes best. A sound scorer ends it at the first that it proves."""
-    await scored_attempts(run, n)
+async def best_of_n(run: Run, n: int = 8, wave: int = 4) -> None:
+    """n attempts; the one that the scorer likes best. With a sound scorer in waves, until one is proved."""
+    root, size = await run.open(), wave if run.sound else n
+    for start in range(0, n, size):
+        if start and run.exhausted:
+            return
+        made = await scored_attempts(run, root, min(size, n - start))
+        if run.sound and any(proved(candidate) for candidate in made):
+            return
+
+
+def proved(candidate: Candidate) -> bool:
+    """Whether a sound scorer's verdict on it is a proof: a text that was cut, or says no answer, proves none."""
+    return candidate.score is not None and candidate.score >= 1 and candidate.finished and candidate.answer is not None
 
 
 @strategy("weighted_vote", rule="weighted", needs=("scorer",), paper="2408.03314")
 async def weighted_vote(run: Run, n: int = 8) -> None:
     """n attempts; the answer whose attempts have the largest sum of scores."""
-    await scored_attempts(run, n)
+    await scored_attempts(run, await run.open(), n)
 
 
-async def scored_attempts(run: Run, n: int) -> None:
-    nodes = await attempts(run, await run.open(), n)
+async def scored_attempts(run: Run, root: Node, count: int) -> list[Candidate]:
+    nodes = await attempts(run, root, count)
     await run.scores(nodes)
-    await run.finish(nodes)
+    return await run.finish(nodes)
 
 
 @strategy("adaptive_consistency", rule="vote", paper="2305.11860")
