@@ -119,7 +119,7 @@ def test_a_trace_of_other_sampling_is_refused(drawn: Sampling, tmp_path: Path) -
         whole = solved(engine, "self_consistency(n=3)", trace=path, sampling=drawn)
         for other in CLOSE:
             if other != drawn:
-                with pytest.raises(InvalidRequest, match="sampling.*resume it as it began"):
+                with pytest.raises(InvalidRequest, match=r"sampling.*resume it as it began"):
                     solved(engine, "self_consistency(n=3)", trace=path, resume=True, sampling=other)
         assert told(solved(engine, "self_consistency(n=3)", trace=path, resume=True, sampling=drawn)) == told(whole)
     assert told(asyncio.run(replay(Trace.load(path)))) == told(whole)

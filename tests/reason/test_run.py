@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headrace.engine.engine import Engine
 from headrace.reason.account import Account, Amount
+from headrace.reason.evaluation.clock import SharedClock
+from headrace.reason.evaluation.filling import How, Job, carried_out
 from headrace.reason.scorers.judge import Judge
 from headrace.reason.solve import replay
 from headrace.reason.together import together
 from headrace.spec.budget import Budget
-from headrace.spec.errors import Overloaded
+from headrace.spec.errors import EngineStopped, Overloaded, PagesExhausted
 from headrace.spec.events import StepEvent
 from headrace.spec.reasoning import Score
-from reason.toy import TASK, solved, toy_engine
+from headrace.spec.trace import Trace
+from reason.toy import TASK, solved, toy_engine, usable
+from reason.toy_items import toy_items
 
 
 @pytest.mark.parametrize("budget", [Budget(prefill=100), Budget(pages=9), Budget(flops=20000.0), Budget(calls=2)])
@@ -47,26 +56,95 @@ def test_the_engine_never_holds_more_pages_than_the_usage_says(strategy: str, le
         assert max(event.pages_used for event in steps) <= result.usage["kv_peak_pages"]
 
 
-def test_where_one_attempt_fails_no_other_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def failing(engine: Engine, monkeypatch: pytest.MonkeyPatch, which: Collection[int], error: Exception) -> None:
+    """The calls of extend with these numbers, from 1 on, fail; the first is the prompt's."""
+    extend, calls = engine._extend, itertools.count(1)
+
+    def called(*how: Any) -> Any:
+        if next(calls) in which:
+            raise error
+        return extend(*how)
+
+    monkeypatch.setattr(engine, "_extend", called)
+
+
+FULL = Overloaded("Full; try again in a moment.")
+
+
+@pytest.mark.parametrize("error", [FULL, PagesExhausted("Too long; ask for fewer tokens.")], ids=["full", "pages"])
+@pytest.mark.parametrize("budget", [Budget(), Budget(tokens=90)], ids=str)
+def test_a_refused_attempt_leaves_the_answer_to_the_others(
+    error: Exception, budget: Budget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, strategy = tmp_path / "trace.jsonl", "self_consistency(n=6)"
     with toy_engine() as engine:
-        extend, calls = engine._extend, []
+        alone = solved(engine, strategy)
+        failing(engine, monkeypatch, {4}, error)
+        result = solved(engine, strategy, budget=budget, trace=path)
+        engine.check()
+        assert engine.stats()["open_sequences"] == 0
+        monkeypatch.undo()
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:-4]))
+        again = solved(engine, strategy, budget=budget, trace=path, resume=True)
+    (lost,) = (c for c in result.candidates if c.weight == 0)
+    assert len(result.candidates) == 6 and (lost.answer, lost.text, lost.finished) == (None, "", False)
+    assert result.usage["refused"] == 1 and "refused" not in alone.usage
+    assert [event.data["why"] for event in result.trace.of("refused")] == [str(error)]
+    if budget == Budget():
+        kept = [c.text for c in alone.candidates if c.node != lost.node]
+        assert [c.text for c in result.candidates if c is not lost] == kept
+    replayed = asyncio.run(replay(Trace.load(path)))
+    assert again.trace_id == replayed.trace_id == result.trace_id and again.answer == replayed.answer == result.answer
 
-        def third_fails(*how: object) -> object:
-            calls.append(how)
-            if len(calls) == 3:
-                raise Overloaded("Full; try again in a moment.")
-            return extend(*how)
 
-        monkeypatch.setattr(engine, "_extend", third_fails)
+@pytest.mark.parametrize("name", sorted(usable().keys() - {"smc"}))
+def test_every_strategy_ends_where_some_attempts_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = 4 if name in ("fuse", "rank") else 5  # behind the prompt, two attempts and, but for these, a prompt again
+    with toy_engine() as engine:
+        failing(engine, monkeypatch, range(first, 400, 3), FULL)
+        result = solved(engine, f"self_consistency(n=2) & {name}")
+        engine.check()
+        assert engine.stats()["open_sequences"] == 0
+    assert result.text in {c.text for c in result.candidates} and result.usage["refused"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "which", "error"),
+    [
+        ("single", {2}, FULL),
+        ("self_consistency(n=3)", {2, 3, 4}, FULL),
+        ("smc(n=4)", {3}, FULL),
+        ("self_consistency(n=6)", {4}, EngineStopped("The engine has stopped; load the model again.")),
+    ],
+)
+def test_with_nothing_left_or_no_engine_or_no_fair_sample_the_run_fails(
+    strategy: str, which: set[int], error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    with toy_engine() as engine:
+        failing(engine, monkeypatch, which, error)
 
         async def seen() -> int:
-            with pytest.raises(Overloaded):
-                await asyncio.to_thread(solved, engine, "self_consistency(n=6)", budget=Budget(tokens=90))
+            with pytest.raises(type(error)):
+                await asyncio.to_thread(solved, engine, strategy, budget=Budget(tokens=90), trace=path)
             return len(asyncio.all_tasks())
 
         assert asyncio.run(seen()) == 1
         engine.check()
         assert engine.stats()["open_sequences"] == 0
+        monkeypatch.undo()
+        again = solved(engine, strategy, budget=Budget(tokens=90), trace=path, resume=True)
+        assert again.trace_id == solved(engine, strategy, budget=Budget(tokens=90)).trace_id
+
+
+def test_an_evaluation_keeps_no_run_that_lost_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    item = toy_items(1)[0]
+    with toy_engine() as engine:
+        failing(engine, monkeypatch, {4}, FULL)
+        job = Job(item, "self_consistency(n=6)", Budget(), 0)
+        with pytest.raises(Overloaded):
+            asyncio.run(carried_out(engine, job, How(), SharedClock(lambda: 0.0)))
 
 
 def test_together_ends_the_others_before_it_raises() -> None:

@@ -99,7 +99,7 @@ def test_a_setting_that_only_one_side_has_is_refused(tmp_path: Path) -> None:
         Store(path, more)
     path.unlink()
     Store(path, more).close()
-    with pytest.raises(InvalidRequest, match="belongs to sampling .*, this evaluation has None"):
+    with pytest.raises(InvalidRequest, match=r"belongs to sampling .*, this evaluation has None"):
         Store(path, SETTINGS)
 
 

@@ -10,9 +10,7 @@ from typing import Any
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.trace import Event, Trace
 
-VERBS = frozenset(
-    ("open", "extend", "append", "fork", "rewind", "logprobs", "read", "scores", "candidate", "overdue", "tool")
-)
+VERBS = frozenset("open extend append fork rewind logprobs read scores candidate overdue refused tool".split())
 """Events that a resumed run takes from its trace; all others are views of these."""
 
 

@@ -19,11 +19,14 @@ from headrace.reason.node import REFUSED, Drawn, Node
 from headrace.reason.purse import Purse
 from headrace.reason.task import Task
 from headrace.reason.together import together
-from headrace.spec.errors import InvalidRequest
+from headrace.spec.errors import HeadraceError, InvalidRequest, Overloaded, PagesExhausted
 from headrace.spec.reasoning import Candidate, Scored, Scorer
 from headrace.spec.sampling import Sampling, Stop
 
 Read: TypeAlias = Callable[[str], str | None]
+
+REFUSALS = (Overloaded, PagesExhausted)
+"""What the engine may have for one sequence and not for its siblings; a stopped engine is no refusal."""
 
 
 @dataclass
@@ -53,6 +56,10 @@ class Run:
     aside: bool = False
     """Whether a scorer is at work: its own sequences are paid for, but no part of the tree."""
     looks: int = 0
+    whole: bool = False
+    """Whether a refused attempt ends the run: where what is left would be no fair sample of the strategy."""
+    refused: set[str] = field(default_factory=set)
+    """Nodes whose extend the engine refused; they cast no vote."""
 
     def __post_init__(self) -> None:
         self._opened = self._scored = self._asked = 0
@@ -99,14 +106,48 @@ class Run:
     async def extend_many(
         self, nodes: Sequence[Node], stop: Stop | None = None, sampling: Sampling | None = None
     ) -> list[Drawn]:
-        """Extends a frontier together; those that have ended draw nothing."""
-        return await together(node.extend(stop, sampling) for node in nodes)
+        """Extends a frontier together; those that have ended draw nothing.
 
-    async def step(self, nodes: Sequence[Node], sampling: Sampling | None = None) -> None:
-        """One step of every node that has not ended, within what the task allows for a whole attempt."""
-        await together(node.extend(self._step_of(node), sampling) for node in nodes)
+        One that the engine refuses ends as if cut, and the others go on. Raises the refusal where nothing is left.
+        """
+        return await self._frontier([(node, stop) for node in nodes], sampling, self.whole)
+
+    async def step(self, nodes: Sequence[Node], sampling: Sampling | None = None, whole: bool = False) -> None:
+        """One step of every node that has not ended, within what the task allows for a whole attempt.
+
+        `whole`: raises the first refusal, where the others alone would mean something else.
+        """
+        await self._frontier([(node, self._step_of(node)) for node in nodes], sampling, self.whole or whole)
         for node in nodes:
             node.end_where(self.task.ending)
+
+    async def _frontier(
+        self, asked: Sequence[tuple[Node, Stop | None]], sampling: Sampling | None, whole: bool
+    ) -> list[Drawn]:
+        refusals: dict[str, HeadraceError] = {}
+
+        async def extended(node: Node, stop: Stop | None) -> Drawn:
+            name = f"{node.id}@{len(node.tokens)}"
+            if self.journal.recorded("refused", name, 0, []) is not None:
+                return self._refuse(node)
+            try:
+                return await node.extend(stop, sampling)
+            except REFUSALS as refusal:
+                refusals[name] = refusal
+                return self._refuse(node)
+
+        drawn = await together(extended(node, stop) for node, stop in asked)
+        if refusals and (whole or (len(refusals) == len(asked) and not self.candidates)):
+            raise next(iter(refusals.values()))
+        for name, refusal in refusals.items():  # only now: a run that goes on from its trace may ask again
+            self.journal.record("refused", name, 0, [], {"why": str(refusal)})
+        return drawn
+
+    def _refuse(self, node: Node) -> Drawn:
+        node.ending = "budget"
+        self.refused.add(node.id)
+        self.purse.account.count("refused", 1)
+        return Drawn([], "", "budget", [], [])
 
     def _step_of(self, node: Node) -> Stop:
         most, whole = self.task.step.tokens, self.task.ending.tokens
@@ -216,13 +257,13 @@ class Run:
         data = self.journal.recorded("candidate", f"candidate{number}", 0, [node.id])
         if data is None:
             score = node.steps[-1] if node.steps else None
-            answer = await asyncio.to_thread(read, text)
+            answer = None if node.id in self.refused else await asyncio.to_thread(read, text)
             data = {"answer": answer, "text": text, "finished": node.ending != "budget", "score": score}
             self.journal.record("candidate", f"candidate{number}", 0, [node.id], data | {"origin": origin})
         candidate = Candidate(
             number, node.id, text, data["answer"], data["finished"], data["score"], tuple(node.steps), node.drawn
         )
-        candidate.origin = origin
+        candidate.origin, candidate.weight = origin, float(node.id not in self.refused)
         self.candidates.append(candidate)
         return candidate
 

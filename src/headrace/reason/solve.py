@@ -80,6 +80,8 @@ class Order:
     principal: Mapping[str, Any] = field(default_factory=dict)
     trace: Path | None = None
     resume: bool = False
+    whole: bool = False
+    """Whether a refused attempt ends the run, instead of leaving the answer to the others."""
     clock: Clock = time.monotonic
 
     def plan(self, task: Task) -> Plan:
@@ -116,6 +118,7 @@ async def solve(engine: Surface, task: Task, order: Order, trace: Trace | None =
     journal = Journal(trace, earlier, caught_up)
     run = Run(engine, engine.context, task, purse, journal, seed, order.sampling, order.scorer, order.principal)
     run.scored, run.sound = facts["scorer"] is not None, facts.get("sound", False)
+    run.whole = order.whole
     return await _carried_out(run, plan, order)
 
 

@@ -1,4 +1,4 @@
-"""Several verbs at once, of which none goes on after another has failed."""
+"""Several works at once, of which none goes on after another has failed."""
 
 from __future__ import annotations
 

@@ -77,7 +77,10 @@ class Budget:
 
 @dataclass(slots=True)
 class Spend:
-    """What a run has used. `pages` is the peak held at once; `cached` are prefill tokens that a cache held."""
+    """What a run has used. `pages` is the peak held at once; `cached` are prefill tokens that a cache held.
+
+    `refused`: attempts that the engine refused while others of the run went on.
+    """
 
     tokens: int = 0
     prefill: int = 0
@@ -89,6 +92,7 @@ class Spend:
     forks: int = 0
     scorer_tokens: int = field(default=0)
     scorer_prefill: int = field(default=0)
+    refused: int = 0
 
     def as_usage(self) -> dict[str, int | float]:
         """The names of the public `usage`."""
@@ -102,6 +106,7 @@ class Spend:
             "kv_peak_pages": self.pages,
             "seconds": round(self.seconds, 6),
             "flops": self.flops,
+            **({"refused": self.refused} if self.refused else {}),
         }
 
 

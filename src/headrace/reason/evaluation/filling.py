@@ -105,7 +105,7 @@ async def _record(engine: Surface, job: Job | Look, store: Store, how: How, shar
 async def carried_out(engine: Surface, job: Job, how: How, shared: SharedClock) -> Sample:
     """One run. One that does not fit (its question alone is beyond a bound) is a sample of kind budget."""
     seed = seed_of(how.seed, job.item.id, job.draw)
-    order = Order(job.strategy, job.budget, job.scorer, seed, how.sampling, clock=how.clock)
+    order = Order(job.strategy, job.budget, job.scorer, seed, how.sampling, whole=True, clock=how.clock)
     entered = shared.enter()
     try:
         result: Result | None = await solve(engine, fitted(job.item.task, engine), order)

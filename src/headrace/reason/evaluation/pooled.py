@@ -139,7 +139,7 @@ def _fitting(question: Question, order: Sequence[int], budget: Budget) -> list[i
 
 
 def _waves(plan: Step, question: Question, fitting: list[int]) -> list[list[int]]:
-    """Those that run side by side; adaptive consistency stops after the wave that made it sure, a proof ends as well."""
+    """Those that run side by side; adaptive consistency ends with the wave that made it sure, a proof as well."""
     given, votes = _given(plan), Counter[int]()
     adaptive = plan.strategy.name == "adaptive_consistency"
     if not adaptive and not (plan.strategy.name == "best_of_n" and question.sound):

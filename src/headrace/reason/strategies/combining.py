@@ -95,7 +95,7 @@ async def decompose(run: Run, most: int = 4) -> None:
         if whole.ending is None:
             root.drop()
             root = whole
-    await root.extend()
+    await run.extend_many([root])
     await run.finish([root], origin="decomposed" if known else "direct")
 
 
@@ -106,7 +106,7 @@ async def _answered(run: Run, parts: Sequence[str]) -> list[str]:
             break
         told = "\n\nWhat is known already:\n\n" + "\n".join(known) if known else ""
         node = await run.ask(STEP.format(question=run.task.question, part=part, known=told))
-        await node.extend()
+        await run.extend_many([node])
         said = " ".join(node.text.split())
         node.drop()
         if said and node.ending != "budget":

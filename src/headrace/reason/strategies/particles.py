@@ -29,7 +29,7 @@ async def smc(
     while any(node.ending is None for node in population.particles):
         alive = [node for node in population.particles if node.ending is None]
         before = {node.id: node.steps[-1] if node.steps else 1.0 for node in alive}
-        await run.step(alive)
+        await run.step(alive, whole=True)  # what is left of the particles is no sample of the target
         await run.scores(alive)
         unscored = run.exhausted  # then a value of 0 may say no more than that nobody paid for it
         now = {n.id: before[n.id] if unscored and n.value == 0 else max(n.value, FLOOR) for n in alive}

@@ -47,13 +47,13 @@ async def stepwise_selection(run: Run, rounds: int = 3) -> None:
     if inferred and not run.exhausted:
         root.drop()
         root = await run.ask(rules.text([*rules.premises, *inferred]))
-    await root.extend()
+    await run.extend_many([root])
     await run.finish([root])
 
 
 async def _said(run: Run, prompt: str, tokens: int, sampling: Sampling) -> str:
     node = await run.ask(prompt)
-    await node.extend(Stop(tokens=tokens, text=("\n",)), sampling)
+    await run.extend_many([node], Stop(tokens=tokens, text=("\n",)), sampling)
     node.drop()
     return node.text.partition("\n")[0].strip()
 

@@ -50,7 +50,7 @@ async def critical_questions(run: Run, passing: int = 7, tries: int = 3, sure: f
         if follow.ending is None:
             root.drop()
             root = follow
-    await root.extend()
+    await run.extend_many([root])
     await run.finish([root], origin="planned" if plan else "direct")
 
 

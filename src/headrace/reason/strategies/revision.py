@@ -37,20 +37,20 @@ async def sequential_revision(run: Run, rounds: int = 4, chains: int = 1, memory
 async def critique_and_revise(run: Run, rounds: int = 2) -> None:
     """An attempt, a critique of it, a corrected attempt, and so on; ends when the critic finds no mistake."""
     root = await run.open()
-    await root.extend()
+    await run.extend_many([root])
     (candidate,) = await run.finish([root], origin="first")
     for _ in range(rounds):
         if run.exhausted:
             return
         critic = await run.ask(CRITIQUE.format(question=run.task.question, attempt=candidate.text.strip()))
-        await critic.extend()
+        await run.extend_many([critic])
         critique = critic.text.strip()
         critic.drop()
         if not critique or "no mistake" in critique.casefold():
             return
         text = REVISE.format(question=run.task.question, attempt=candidate.text.strip(), critique=critique)
         node = await run.ask(text)
-        await node.extend()
+        await run.extend_many([node])
         (candidate,) = await run.finish([node], origin="revision")
 
 

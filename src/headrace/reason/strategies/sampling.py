@@ -23,7 +23,7 @@ async def attempts(run: Run, root: Node, count: int) -> list[Node]:
 async def single(run: Run) -> None:
     """One attempt."""
     root = await run.open()
-    await root.extend()
+    await run.extend_many([root])
     await run.finish([root])
 
 

@@ -57,7 +57,7 @@ async def adaptive_best_of_n(run: Run, n: int = 8, enough: float = 0.9) -> None:
     for k in range(n):
         (node,) = root.fork(1)
         warm = replace(run.sampling, temperature=run.sampling.temperature * (1 - 0.5**k))
-        await node.extend(sampling=warm)
+        await run.extend_many([node], sampling=warm)
         (value,) = await run.scores([node])
         await run.finish([node])
         if value >= enough or run.exhausted:
@@ -69,13 +69,13 @@ async def probe_until_sure(run: Run, every: int = 32, agree: int = 2, cue: str =
     """Asks a fork for the answer every few tokens and stops once `agree` answers in a row are equal (Dynasor)."""
     node, answers = await run.open(), list[str | None]()
     while node.ending is None:
-        await node.extend(_part(run, node.drawn, every))
+        await run.extend_many([node], _part(run, node.drawn, every))
         node.end_where(run.task.ending)
         if node.ending is not None:
             break
         (probe,) = node.fork(1)
         if await probe.append(cue):
-            await probe.extend(Stop(tokens=16, text=("\n",)))
+            await run.extend_many([probe], Stop(tokens=16, text=("\n",)))
         answers.append(await asyncio.to_thread(run.task.answers.extract, probe.text))
         if len(answers) >= agree and await asyncio.to_thread(_all_equal, answers[-agree:], run.task.answers):
             node.drop()

@@ -32,7 +32,7 @@ async def thinksum(run: Run, how: str = "mixture", examples: int = 4) -> None:
     listed = await operators.listing(run, think.kind, examples) if think.kind else []
     found = await likelihoods(run, think.thoughts([] if isinstance(listed, Unreadable) else listed))
     if found is None:
-        await root.extend()
+        await run.extend_many([root])
         await run.finish([root], origin="direct")
         return
     shares = normalised(think.weigh(found, how))  # type: ignore[arg-type]
