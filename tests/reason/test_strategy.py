@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from headrace.reason.intervals import wilson
+from headrace.reason.purse import Purse
 from headrace.reason.solve import replay
 from headrace.reason.strategy import parse
 from headrace.reason.view import Tree
@@ -78,6 +80,29 @@ def test_every_strategy_runs_behind_another(name: str) -> None:
         found = solved(engine, f"single | {name}").candidates
     judges = name in {"critique", "rank", "rate"}  # of what there is; they add no attempt
     assert len(found) == 1 if judges else len(found) > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("self_consistency(n=9) & best_of_n(n=9) & rebase", [100, 100, 100]),
+        ("self_consistency(n=9) & (best_of_n(n=9) & rebase)", [150, 75, 75]),
+        ("(self_consistency(n=1) | best_of_n(n=9)) & rebase", [150, 150]),
+    ],
+)
+def test_joined_plans_share_the_budget_equally(text: str, parts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int | None] = []
+    within = Purse.within
+
+    def noted(purse: Purse, budget: Budget) -> Any:
+        seen.append(budget.tokens)
+        return within(purse, budget)
+
+    monkeypatch.setattr(Purse, "within", noted)
+    with toy_engine() as engine:
+        solved(engine, text, budget=Budget(tokens=300))
+    leaves = [seen[0], *seen[2:]] if "& (" in text else seen
+    assert leaves == parts and str(parse(text)) == text
 
 
 def test_votes_without_scores_count_beside_scored_ones() -> None:

@@ -1,7 +1,7 @@
 """Strategies as named, parameterised functions over a run, and the grammar that combines them.
 
 beam(width=16) | fuse          the second continues with the candidates of the first
-best_of_n(n=4) & single        both, half the budget each; the best of all candidates
+best_of_n(n=4) & single        all, an equal part of the budget each; the best of all candidates
 step_beam * 99                 again and again until the budget ends; the best of all rounds' candidates
 """
 
@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import reduce
 from importlib import import_module
 from typing import Any, TypeAlias, get_args, get_type_hints
 
@@ -109,7 +110,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """`left | right`: the right one goes on with the left one's candidates. `left & right`: half the budget each."""
+    """`left | right`: the right one goes on with the left one's candidates. `a & b & c`: equal parts of the budget."""
 
     operator: str
     left: Plan
@@ -125,8 +126,14 @@ class Joined:
         )
 
     @property
+    def parts(self) -> list[Plan]:
+        """What one operator joins without parentheses."""
+        more = isinstance(self.left, Joined) and self.left.operator == self.operator
+        return [*(self.left.parts if more else [self.left]), self.right]
+
+    @property
     def rule(self) -> Best:
-        return self.right.rule
+        return self.right.rule if self.operator == "|" else reduce(_common, (part.rule for part in self.parts))
 
     @property
     def needs(self) -> frozenset[str]:
@@ -137,11 +144,11 @@ class Joined:
             await self.left.run(run)
             await self.right.run(run)
             return
-        first, second = run.purse.account.remaining().split([1, 1])
-        for plan, budget in ((self.left, first), (self.right, second)):
+        shares = run.purse.account.remaining().split([1] * len(self.parts))
+        for plan, budget in zip(self.parts, shares, strict=True):
             with run.purse.within(budget):
                 await plan.run(run)
-        run.rule = _common(self.left.rule, self.right.rule)
+        run.rule = self.rule
 
 
 @dataclass(frozen=True, slots=True)
