@@ -68,7 +68,7 @@ def test_lists_and_faults() -> None:
     assert reading.items("1. How many?\n2) And then?\n\n- Why?") == ["How many?", "And then?", "Why?"]
     assert reading.items("Sure! Here are some:\n1. How many?") is None and reading.items("") is None
     assert reading.words("Apple, pear ,plum.") == ["apple", "pear", "plum"] and reading.words("apple") is None
-    assert reading.fault("No mistake.") == "" and reading.fault("  ") is None
+    assert reading.fault("No mistake.") == reading.fault("'no mistakes' here") == "" and reading.fault("  ") is None
     assert reading.fault("It adds 3 where 4 is given.") == "It adds 3 where 4 is given."
 
 
@@ -182,6 +182,17 @@ def test_critique_sets_faulty_ones_aside_and_fuse_reads_it() -> None:
     always = either(("Weigh these", fuser), ("Name the first", says(("No mistake\n", "Wrong.\n\n"))), ("", chances))
     solved(always, "self_consistency(n=2) | critique | fuse")
     assert "Critique of (1): Wrong." in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("critique", "answers"),
+    [("No mistake.", ["41"]), ("There is no mistake but the last line.", ["41", "42"]), ("It is 42.", ["41", "42"])],
+)
+def test_a_revision_ends_where_the_critic_finds_nothing_and_nowhere_else(critique: str, answers: list[str]) -> None:
+    critic, reviser = says(("write 'No mistake'.", critique)), says(("complete answer.", "42"))
+    chances = either(("A critique of it", reviser), ("Name the first", critic), ("", first_answers("41")))
+    found = solved(chances, "critique_and_revise(rounds=1)")
+    assert [candidate.answer for candidate in found.candidates] == answers
 
 
 def test_every_token_of_an_operator_is_in_the_usage() -> None:

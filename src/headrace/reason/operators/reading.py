@@ -12,7 +12,7 @@ T = TypeVar("T")
 _RATING = re.compile(r"(?:rating\s*[:=]\s*)?(\d{1,2})(?:\s*/\s*10)?\.?", re.IGNORECASE)
 _ORDER = re.compile(r"(?:order\s*[:=]\s*)?\d+(?:\s*[,>]\s*\d+)*\.?", re.IGNORECASE)
 _ITEM = re.compile(r"\s*(?:\d+[.)]|[-*])\s+(\S.*)")
-_WHOLE = re.compile(r"no mistakes?\b", re.IGNORECASE)
+_NONE = re.compile(r"[\"'*]*no mistakes?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def words(text: str) -> list[str] | None:
 def fault(text: str) -> str | None:
     """The first mistake in words; empty where there is none."""
     said = text.strip()
-    return ("" if _WHOLE.match(said) else said) or ("" if said else None)
+    return ("" if _NONE.match(said) else said) or ("" if said else None)
 
 
 def prose(text: str) -> str | None:

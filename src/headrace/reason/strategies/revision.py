@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.reason.operators import reading
 from headrace.reason.run import Run
 from headrace.reason.strategies.sampling import attempts
 from headrace.reason.strategy import strategy
@@ -44,9 +45,9 @@ async def critique_and_revise(run: Run, rounds: int = 2) -> None:
             return
         critic = await run.ask(CRITIQUE.format(question=run.task.question, attempt=candidate.text.strip()))
         await run.extend_many([critic])
-        critique = critic.text.strip()
+        critique = reading.fault(critic.text)
         critic.drop()
-        if not critique or "no mistake" in critique.casefold():
+        if not critique:
             return
         text = REVISE.format(question=run.task.question, attempt=candidate.text.strip(), critique=critique)
         node = await run.ask(text)
