@@ -128,8 +128,9 @@ class Joined:
     @property
     def parts(self) -> list[Plan]:
         """What one operator joins without parentheses."""
-        more = isinstance(self.left, Joined) and self.left.operator == self.operator
-        return [*(self.left.parts if more else [self.left]), self.right]
+        if isinstance(self.left, Joined) and self.left.operator == self.operator:
+            return [*self.left.parts, self.right]
+        return [self.left, self.right]
 
     @property
     def rule(self) -> Best:
