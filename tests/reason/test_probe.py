@@ -19,7 +19,16 @@ from headrace.engine.engine import Engine
 from headrace.reason.evaluate import Design, evaluate
 from headrace.reason.evaluation.clock import SharedClock
 from headrace.reason.evaluation.filling import How, Job, carried_out
-from headrace.reason.evaluation.probing import FOLDS, apart, check_enough, pool_of, questions, recipe_of, train_probe
+from headrace.reason.evaluation.probing import (
+    FOLDS,
+    apart,
+    check_enough,
+    pool_of,
+    quality,
+    questions,
+    recipe_of,
+    train_probe,
+)
 from headrace.reason.evaluation.states import Examples, points, read_examples
 from headrace.reason.evaluation.store import Sample, ScoringKey, Store
 from headrace.reason.scorers import probe_folder, scorer_named
@@ -180,6 +189,12 @@ def made_up(count: int = 60, seed: int = 0) -> Examples:
     return Examples(states, np.repeat(right, 2).astype(np.float32), np.repeat(right, 2), names, parts)  # type: ignore[arg-type]
 
 
+def test_a_probes_word_is_judged_as_a_probability() -> None:
+    examples = made_up()
+    told = quality(examples, np.where(examples.right, 0.75, 0.25))["half"]
+    assert (told["auc"], told["brier"], told["calibration_error"]) == pytest.approx((1.0, 0.0625, 0.25))
+
+
 def test_a_probe_is_trained_and_judged_on_other_questions(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training needs torch")
     examples = made_up()
@@ -190,6 +205,7 @@ def test_a_probe_is_trained_and_judged_on_other_questions(tmp_path: Path) -> Non
     assert (loaded.head.base, loaded.head.state) == ("base", "hidden:-1")
     known = replace(examples, states=np.eye(120, dtype=np.float32)[np.repeat(np.arange(60), 2)])
     blind = train_probe(known, recipe_of(known, "base", "hidden:-1", steps=40), tmp_path / "blind")
+    assert blind["end"]["brier"] > figures["end"]["brier"]
     assert blind["end"]["auc"] < 0.6, "who knows only which question it is knows nothing of others"
     with pytest.raises(InvalidRequest, match="2 of the questions are evaluated on, q/3 among them"):
         train_probe(examples, recipe, tmp_path / "never", {"q/3", "q/4", "x"})

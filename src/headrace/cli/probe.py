@@ -104,6 +104,6 @@ def show(folder: Path, figures: dict[str, Any], json: bool) -> None:
     for part, what in (("end", "at the end of an attempt"), ("half", "half-way")):
         found = figures[part]
         low, high = found["interval"]
-        told = f"AUC {found['auc']:.3f} [{low:.3f}, {high:.3f}] over {found['attempts']} attempts"
-        note(f"{what}: {told} of questions it had not seen")
+        told = f"AUC {found['auc']:.3f} [{low:.3f}, {high:.3f}], Brier score {found['brier']:.3f}"
+        note(f"{what}: {told} over {found['attempts']} attempts of questions it had not seen")
     note(f"The probe is in {folder}.")

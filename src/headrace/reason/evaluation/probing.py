@@ -13,7 +13,7 @@ from headrace.adapt.recipe import Optimiser, Recipe, Source, ValueHead
 from headrace.reason.evaluation.pooled import ATTEMPT
 from headrace.reason.evaluation.states import Examples, Part, readable
 from headrace.reason.evaluation.store import Sample, Store
-from headrace.reason.statistics import auc
+from headrace.reason.statistics import auc, brier, expected_calibration_error
 from headrace.reason.tasks.item import Item
 from headrace.reason.tasks.registry import items
 from headrace.spec.errors import InvalidRequest
@@ -102,11 +102,17 @@ def train_probe(
 
 
 def quality(examples: Examples, said: np.ndarray) -> dict[str, Any]:
-    """AUC of `said` [n] for an attempt's final outcome, at its end and half-way, with 95 % intervals over questions."""
+    """How `said` [n] foretells an attempt's outcome, at its end and half-way.
+
+    AUC with a 95 % interval over questions: whether it tells right from wrong. Brier score (0.25 says nothing) and
+    expected calibration error: whether it may be read as a probability.
+    """
     found: dict[str, Any] = {"questions": len(set(examples.items)), "attempts": int(examples.at("end").sum())}
     for part in PARTS:
         rows = np.flatnonzero(examples.at(part))
         names = [examples.items[row] for row in rows]
-        value, interval = auc(said[rows].tolist(), examples.right[rows].tolist(), names)
-        found[part] = {"auc": value, "interval": list(interval), "attempts": len(rows)}
+        stated, right = said[rows].tolist(), examples.right[rows].tolist()
+        value, interval = auc(stated, right, names)
+        trust = {"brier": brier(stated, right), "calibration_error": expected_calibration_error(stated, right)}
+        found[part] = {"auc": value, "interval": list(interval), **trust, "attempts": len(rows)}
     return found
