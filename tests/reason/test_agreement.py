@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import takewhile
 from random import Random
 from statistics import fmean
 
 import pytest
 
-from headrace.reason.agreement import betastop, finished_prefix, lead, stop_after
+from headrace.evidence.scripted import END, Chances, scripted_engine
+from headrace.reason.agreement import betastop, lead
+from headrace.reason.answers import Number
+from headrace.reason.solve import Order, solve
+from headrace.reason.task import Task
 from headrace.reason.votes import vote
+from headrace.spec.sampling import Stop
 
 BUDGET, RIGHT = 40, 0.55
 Draw = tuple[str, float]
@@ -35,17 +43,41 @@ def test_betastop_at_its_threshold() -> None:
     assert betastop([3, 400, 500.0]) and not betastop([480, 500]) and not betastop([])
 
 
-def test_only_what_is_finished_without_a_gap_is_looked_at() -> None:
-    assert finished_prefix([]) == finished_prefix([False, True]) == 0
-    assert finished_prefix([True, True, False, True]) == 2
-    assert finished_prefix([True] * 3) == 3
+def two_answers(right: str) -> Chances:
+    """Half of all attempts write `right`, the others 41; both by the same noise, whatever the length."""
+
+    def chances(text: str) -> dict[str, float]:
+        tail = text.rpartition("?")[2]
+        going = [answer for answer in (right, "b 41") if answer.startswith(tail)]
+        letters = Counter(answer[len(tail)] if len(tail) < len(answer) else END for answer in going)
+        return {letter: count / len(going) for letter, count in letters.items()}
+
+    return chances
 
 
-def test_stopping_counts_parsed_answers() -> None:
-    assert stop_after(["a"] * 9) == 4
-    assert stop_after(["a", None, "a", None, "a", "a"]) == 6
-    assert stop_after(["a", "b"] * 10) is None
-    assert stop_after([]) is stop_after([None] * 50) is None
+def test_the_strategy_stops_after_the_same_attempts_however_long_they_are() -> None:
+    task = Task("6 * 7 = ?", Number(), ending=Stop(tokens=80), chat=False)
+
+    def stopped(right: str) -> list[tuple[str | None, int]]:
+        with scripted_engine(two_answers(right)) as engine:
+            orders = [Order("adaptive_consistency(n=16, wave=2, confidence=0.8)", seed=seed) for seed in range(12)]
+            results = [asyncio.run(solve(engine, task, order)) for order in orders]
+        return [(result.answer, len(result.candidates)) for result in results]
+
+    short = stopped("a 42")
+    assert stopped("a" + " " * 60 + "42") == short
+    assert {answer for answer, _ in short} == {"41", "42"} and len({count for _, count in short}) > 2
+
+
+def finished_prefix(finished: Sequence[bool]) -> int:
+    """How many samples from the first issued on are finished without a gap."""
+    return sum(1 for _ in takewhile(bool, finished))
+
+
+def stop_after(answers: Sequence[str]) -> int | None:
+    """After how many of the answers the rule stops; None if it goes on."""
+    stops = (place for place in range(1, len(answers) + 1) if betastop(Counter(answers[:place]).values()))
+    return next(stops, None)
 
 
 def draws(rng: Random, longer: float) -> list[Draw]:

@@ -34,6 +34,10 @@ def test_a_consensus_of_the_warm_up_ends_it() -> None:
     assert [candidate.origin for candidate in found.candidates] == ["warm"] * 3 and found.answer == "7"
 
 
+def test_a_warm_up_of_one_agrees_with_itself() -> None:
+    assert len(answered(0.5, "deepconf(n=12, warm=1)").candidates) == 1
+
+
 def test_without_a_consensus_all_attempts_are_made() -> None:
     found = answered(0.5, "deepconf(n=12, warm=4, keep=1.0)")
     assert len(found.candidates) == 12 and {candidate.answer for candidate in found.candidates} == {"7", "8"}

@@ -129,6 +129,13 @@ def test_the_interval_of_weighted_particles_is_that_of_their_effective_number() 
     assert result.interval == pytest.approx(wilson(result.confidence * effective, effective))
 
 
+def test_one_attempt_agrees_with_itself_and_its_interval_says_how_little_that_is() -> None:
+    with toy_engine() as engine:
+        result = solved(engine, "single")
+    assert result.answer is not None and result.confidence == 1.0
+    assert result.interval == pytest.approx((0.2065, 1.0), abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ["smc", "deepconf", "self_consistency(n=3) & best_of_n(n=3)"])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_tree_marks_the_answer_that_was_given(name: str, seed: int) -> None:

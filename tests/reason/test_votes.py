@@ -1,4 +1,4 @@
-"""Votes, aggregates and allocations; each switch does what it says (defect 13 of other libraries)."""
+"""Votes and allocations; each switch does what it says (defect 13 of other libraries)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.reason.votes import aggregate, allocate, dedupe, vote
+from headrace.reason.votes import allocate, dedupe, vote
 from headrace.spec.errors import InvalidRequest
 
 weights_of = st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.floats(0, 10)), max_size=12)
@@ -51,16 +51,6 @@ def test_the_winner_has_the_most(pairs: list[tuple[str | None, float]]) -> None:
 
 def test_duplicates_are_found() -> None:
     assert dedupe(["x = 1", "x=1", "y"], lambda text: text.replace(" ", "")) == ["x = 1", "y"]
-
-
-def test_every_aggregate_is_its_own() -> None:
-    steps = [0.9, 0.5, 0.8]
-    found = {how: aggregate(steps, how) for how in ("last", "min", "prod", "mean")}
-    assert found == {"last": 0.8, "min": 0.5, "prod": pytest.approx(0.36), "mean": pytest.approx(2.2 / 3)}
-    with pytest.raises(InvalidRequest, match="last, min, prod or mean"):
-        aggregate(steps, "max")  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest, match="first step"):
-        aggregate([])
 
 
 def test_topk_and_dvts() -> None:

@@ -1,13 +1,11 @@
-"""When enough samples agree, decided in the order of issue so that short answers have no head start."""
+"""When enough samples agree. Asked in the order of issue, so that short answers have no head start."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
-from itertools import takewhile
 
 
 def lead(first: int, second: int) -> Fraction:
@@ -26,26 +24,3 @@ def betastop(counts: Iterable[float], threshold: float = 0.95) -> bool:
     """
     first, second = heapq.nlargest(2, [*counts, 0, 0])
     return lead(int(first), int(second)) >= threshold
-
-
-def finished_prefix(finished: Sequence[bool]) -> int:
-    """How many samples from the first issued on are finished without a gap.
-
-    Only these may be looked at by a stopping rule. What finishes first is short, and where right answers are
-    long a rule that looks at it stops on wrong ones.
-    """
-    return sum(1 for _ in takewhile(bool, finished))
-
-
-def stop_after(answers: Sequence[Hashable | None], threshold: float = 0.95) -> int | None:
-    """After how many of the answers, in issue order, adaptive consistency stops; None if it goes on.
-
-    None among the answers is an unparsed sample, which casts no vote.
-    """
-    counts: Counter[Hashable] = Counter()
-    for place, answer in enumerate(answers, 1):
-        if answer is not None:
-            counts[answer] += 1
-            if betastop(counts.values(), threshold):
-                return place
-    return None

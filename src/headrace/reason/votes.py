@@ -1,4 +1,4 @@
-"""Choosing among candidates: votes, scores of steps, and who gets how many continuations."""
+"""Choosing among candidates: votes, and who gets how many continuations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 from headrace.spec.errors import InvalidRequest
 
 T = TypeVar("T")
-Aggregate: TypeAlias = Literal["last", "min", "prod", "mean"]
 Rule: TypeAlias = Literal["topk", "rebase", "dvts"]
 
 
@@ -52,23 +51,6 @@ def dedupe(items: Iterable[T], key: Callable[[T], Hashable]) -> list[T]:
     for item in items:
         first.setdefault(key(item), item)
     return list(first.values())
-
-
-_AGGREGATES: dict[Aggregate, Callable[[Sequence[float]], float]] = {
-    "last": lambda scores: scores[-1],
-    "min": min,
-    "prod": math.prod,
-    "mean": lambda scores: math.fsum(scores) / len(scores),
-}
-
-
-def aggregate(per_step: Sequence[float], how: Aggregate = "last") -> float:
-    """One score of a path from those of its steps, as its scorer declares. Raises InvalidRequest without steps."""
-    if how not in _AGGREGATES:
-        raise InvalidRequest(f"Steps cannot be aggregated by {how!r}; choose {_list(get_args(Aggregate))}.", "how")
-    if not per_step:
-        raise InvalidRequest("A path without steps has no score; score it after its first step.", "per_step")
-    return float(_AGGREGATES[how](per_step))
 
 
 def allocate(

@@ -104,7 +104,7 @@ async def deepconf(
 
     They follow in waves as wide as the warm-up, until one answer has the share `consensus` of all confidence:
     waves, because an attempt that ends first is short rather than right. A token without alternatives counts as
-    unknown, never as certain.
+    unknown, never as certain. A warm-up of one agrees with itself: it is the answer, unless it says none.
     """
     sampling = replace(run.sampling, logprobs=5)
     root = await run.open()
