@@ -26,12 +26,12 @@ figures come about, [better_answers.toml](../benchmarks/better_answers.toml) wha
 saw a gold answer but in the oracle runs, which stand apart.
 
 A budget is a bound, and strategies spend more or less of it. So each is compared with the vote among as many
-independent attempts as its own tokens, on average over the questions, would have paid for: the mean over every choice of
-k attempts from a stored pool, and between two whole k by lot. A vote of 2 is right as often as one attempt, for a tie goes to the first. What drew
-more than the whole pool is compared with all of it and cannot be called better; what drew less than an attempt is
-compared with one and cannot be called worse; where it would be, it is listed as *unequal tokens* (2 % are allowed).
-Tokens are those that are drawn, a scorer's too; with what is read (prompts, examples, a scorer's looks) they stand as
-*total* with every row.
+independent attempts as its own tokens, on average over the questions, would have paid for: the mean over every choice
+of k attempts from a stored pool, and between two whole k by lot. A vote of 2 is right as often as one attempt, for a
+tie goes to the first. What drew more than the whole pool is compared with all of it and cannot be called better; what
+drew less than an attempt is compared with one and cannot be called worse; where it would be, it is listed as *unequal
+tokens* (2 % are allowed). Tokens are those that are drawn, a scorer's too; with what is read (prompts, examples, a
+scorer's looks) they stand as *total* with every row.
 
 *Better* and *worse*: the 95 % paired interval of the difference lies above or below zero. *Holm* marks those whose p (a
 sign-flip test on the questions' differences) holds at 5 % once corrected for all comparisons of their study. "No
