@@ -29,6 +29,7 @@ from accuracy_subjects import WINDOW, Headrace, Subject, open_subject
 from headrace.cli.machine import measured_on
 from headrace.evidence.machine import commit_of, today
 from headrace.model.tokenizer import Tokenizer
+from headrace.privacy.statistics import log_softmax
 from headrace.spec.errors import HeadraceError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,11 +44,6 @@ QUESTIONS = (
     "Write one sentence about the sea.",
     "Translate 'good morning' into French.",
 )
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def compare(fp32: np.ndarray, other: np.ndarray, tokens: Sequence[int]) -> dict[str, Any]:

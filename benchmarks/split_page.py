@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from page_parts import OPEN, spanned, table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "split_inversion.json"
 PAGE = ROOT / "docs" / "split.md"
-OPEN = "not measured yet"
 
 HEADER = """# The split
 
@@ -59,9 +60,8 @@ model otherwise.
 
 *Recovered* are positions of the victim's prompts, by an attacker who knows the public weights, k and the strength of
 the noise, and has {fit} tokens of other text; *with the language* it also weighs what the public model expects next.
-In brackets the 95 % interval, over prompts where errors go together. *Same token* is how often the answer's first
-choice is the plain model's, its interval one of positions as if they were independent, and KL, in nats, how far its
-distribution is from the plain one.
+*Same token* is how often the answer's first choice is the plain model's, and KL, in nats, how far its distribution is
+from the plain one. In brackets the 95 % interval, over prompts, as positions of one prompt go together.
 
 {noise}
 Processor time is that of a token of the prompt. Before that the whole vocabulary is run twice, once for all prompts:
@@ -86,21 +86,12 @@ class Results:
         return next((row["found"] for row in rows if row["kind"] == kind and row["setting"] == setting), None)
 
 
-def percent(value: float) -> str:
-    return f"{value:.2%}" if value > 0.99 or value < 0.01 else f"{value:.1%}"
-
-
 def shown(share: dict[str, float]) -> str:
-    return f"{percent(share['value'])} [{percent(share['low'])}, {percent(share['high'])}]"
+    return spanned(share["value"], share["low"], share["high"])
 
 
 def told(found: dict[str, Any] | None, say: Callable[[dict[str, Any]], str]) -> str:
     return OPEN if found is None else say(found)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def exact_table(results: Results) -> str:

@@ -18,9 +18,9 @@ import numpy as np
 
 from headrace.model.loading import load_model
 from headrace.privacy.attacks.corpora import Work, split
-from headrace.privacy.attacks.inversion import Likeness, invert, score_prompts
+from headrace.privacy.attacks.inversion import Likeness, clustered, invert, score_prompts
 from headrace.privacy.attacks.public_model import NextToken, PublicBlocks
-from headrace.privacy.attacks.recovery import Clock, wilson
+from headrace.privacy.attacks.recovery import Clock
 from headrace.privacy.split.blocks import Blocks
 from headrace.privacy.split.client import SplitModel
 from headrace.privacy.split.cut import Cut
@@ -184,10 +184,10 @@ def utility(subject: Subject, k: int, noise: float, prompts: int, length: int) -
         found.append(Utility.of(plain.logits(0, 0, text), model.append(text, every=True)))
     for part in (model, upstream, plain):
         part.close()
-    positions = sum(each.positions for each in found)
-    agreed = sum(each.agreed for each in found) / positions
-    divergence = sum(each.divergence * each.positions for each in found) / positions
-    return {"positions": positions, "agreement": asdict(wilson(agreed, positions, 0.0)), "divergence": divergence,
+    positions = sum(len(each.same) for each in found)
+    divergence = sum(each.divergence * len(each.same) for each in found) / positions
+    agreement = clustered([each.same for each in found], 0.0)
+    return {"positions": positions, "agreement": asdict(agreement), "divergence": divergence,
             "logits_apart": max(each.apart for each in found)}  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.engine.engine import Engine
+from headrace.evidence.veiled import KNOWN, key_of
 from headrace.model.catalogue import cache_folder
 from headrace.privacy.attacks.artefact import Opened
 from headrace.privacy.attacks.on_states import cached_keys, hidden_states
@@ -26,12 +26,7 @@ from headrace.privacy.attacks.truth import Truth, truth_of
 from headrace.privacy.veil.artefact import verify
 from headrace.privacy.veil.errors import ArtefactError
 from headrace.privacy.veil.export import Export, export
-from headrace.privacy.veil.keys import Master
-from headrace.privacy.veil.source import new_key, source_digest
 from headrace.spec.options import EngineOptions
-
-SECRET = bytes(range(32))
-"""Figures of a key that everybody knows are those of any key; the same folder is attacked every time."""
 
 
 class Deployment(NamedTuple):
@@ -43,9 +38,8 @@ class Deployment(NamedTuple):
 @cache
 def deployment(source: Path, dtype: str) -> Deployment:
     """The veiled folder of a model, exported where it is not yet in the cache or not whole."""
-    digest = source_digest(source)
-    key = replace(new_key(source), master=Master(SECRET, digest))
-    folder = cache_folder() / "privacy" / f"veiled-{dtype}-{digest[:16]}"
+    key = key_of(source, KNOWN)
+    folder = cache_folder() / "privacy" / f"veiled-{dtype}-{key.master.model[:16]}"
     try:
         verify(folder, key)
     except ArtefactError:

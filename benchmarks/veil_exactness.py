@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,11 @@ from headrace.cli.machine import measured_on
 from headrace.cli.served import serving
 from headrace.evidence.machine import commit_of
 from headrace.evidence.stage import Stage
-from headrace.evidence.veil_checks import Answered, Compared, ask, compare_all, logits_of, pace
-from headrace.evidence.veiled import Pair, key_of, served, stage_of, told_prompts, write_plain
+from headrace.evidence.veil_checks import Compared, GreedyAnswer, ask, compare_all, logits_of, one_round
+from headrace.evidence.veiled import KNOWN, TWINS, Pair, Twin, key_of, paced, served, stage_of, told_prompts, write_twin
 from headrace.model.catalogue import cache_folder, resolve
 from headrace.model.loading import load_model
 from headrace.privacy.veil.client import VeiledEngine
-from headrace.privacy.veil.export import Export, export
 from headrace.privacy.veil.keyfile import TokenBudget
 from headrace.privacy.veil.shards import Kind
 from headrace.privacy.veil.tokens import TokenMap
@@ -47,10 +47,7 @@ from headrace.spec.ledger import Ledger
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = 1
 """Goes up when a change makes kept cells say something else."""
-SECRET = bytes(range(32))
-"""Of the key, so that a run can go on and be repeated."""
 PARTS = ("answers", "throughput", "quantised")
-MODELS = ("plain", "untied", "veiled")
 GROUP = 10
 """Prompts that are answered at the same time."""
 
@@ -76,7 +73,7 @@ class Sizes:
         else:
             for window in range(-(-self.tokens // 512)):
                 for weights in self.weights:
-                    yield from ({"weights": weights, "model": name, "window": window} for name in MODELS)
+                    yield from ({"weights": weights, "model": name, "window": window} for name in TWINS)
 
 
 QUICK = Sizes(prompts=4, new=16, rounds=2, pace=16, tokens=1024)
@@ -117,35 +114,29 @@ class Bench:
     """A source, and the folders made of it, each when it is first asked for."""
 
     def __init__(self, source: Path, folder: Path) -> None:
-        self.source, self.key = source, key_of(source, SECRET)
+        self.source, self.key = source, key_of(source, KNOWN)
         self.folder = folder / f"exactness-{self.key.master.model[:16]}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tokens, self.plain = TokenMap.of(self.key), load_model(source, Ledger())
         self.tokenizer = self.plain.tokenizer
 
-    def made(self, model: str, kind: Kind) -> Path:
-        path = self.folder / f"{model}-{kind}"
+    def made(self, twin: Twin, kind: Kind) -> Path:
+        path = self.folder / f"{twin}-{kind}"
         if path.exists():
             return path
-        if model == "veiled":
-            export(self.source, self.key, path, Export(kind))
-            return path
-        partial = path.with_suffix(".part")
-        shutil.rmtree(partial, ignore_errors=True)
-        write_plain(self.source, partial, kind, tied=False if model == "untied" else None)
-        return partial.replace(path)
+        fresh = path.with_suffix(".part")
+        shutil.rmtree(fresh, ignore_errors=True)
+        write_twin(twin, self.source, self.key, fresh, kind)
+        return fresh.replace(path)
 
     def pair(self) -> Pair:
         return Pair(self.source, self.made("plain", "f32"), self.made("veiled", "f32"), self.key, self.tokens)
 
-    def staged(self, model: str, weights: str, **more: Any) -> Stage:
+    def staged(self, twin: Twin, weights: str, **more: Any) -> Stage:
         """In bf16 as stored; other types are made of fp32. State is what a server has where it is not told."""
         if weights == "bf16":
-            return stage_of(self.made(model, "bf16"), self.tokenizer, state_type="fp16", **more)
-        return stage_of(self.made(model, "f32"), self.tokenizer, state_type="fp16", weights=weights, **more)
-
-    def moved(self, model: str, ids: Sequence[int]) -> list[int]:
-        return self.tokens.veiled(ids) if model == "veiled" else list(ids)
+            return stage_of(self.made(twin, "bf16"), self.tokenizer, state_type="fp16", **more)
+        return stage_of(self.made(twin, "f32"), self.tokenizer, state_type="fp16", weights=weights, **more)
 
 
 # -- answers ---------------------------------------------------------------------------------------
@@ -184,10 +175,10 @@ def proxied(bench: Bench, pair: Pair) -> Iterator[str]:
         yield f"http://{host}:{port}/v1"
 
 
-def through_proxy(url: str, prompts: Sequence[Any], plain: Sequence[Answered], new: int) -> list[Answered]:
+def through_proxy(url: str, prompts: Sequence[Any], plain: Sequence[GreedyAnswer], new: int) -> list[GreedyAnswer]:
     """What a client of the proxy reads, all prompts at once."""
 
-    def one(prompt: Any) -> Answered:
+    def one(prompt: Any) -> GreedyAnswer:
         chat = not isinstance(prompt, str)
         path, asked = ("chat/completions", {"messages": prompt}) if chat else ("completions", {"prompt": prompt})
         body = asked | {"max_tokens": new, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
@@ -196,7 +187,7 @@ def through_proxy(url: str, prompts: Sequence[Any], plain: Sequence[Answered], n
             raise HeadraceError(f"The proxy answered {reply.status_code}: {reply.text}")
         choice = reply.json()["choices"][0]
         text = choice["message"]["content"] if chat else choice["text"]
-        return Answered(choice["prompt_token_ids"], choice["token_ids"], text)
+        return GreedyAnswer(choice["prompt_token_ids"], choice["token_ids"], text)
 
     with ThreadPoolExecutor(len(prompts)) as pool:
         found = list(pool.map(one, prompts))
@@ -213,21 +204,12 @@ def run_throughput(bench: Bench, cells: Cells, sizes: Sizes) -> None:
     for weights in sizes.weights:
         if not any(setting["weights"] == weights for setting in cells.open("throughput", sizes)):
             continue
-        with ExitStack() as stack:
-            engines = {}
-            for name in MODELS:
-                engine = stack.enter_context(stack.enter_context(bench.staged(name, weights)).engine())
-                engines[name] = (engine, bench.moved(name, engine.encode(told_prompts(bench.tokenizer, 1)[0]) * 4))
-                pace(*engines[name], sizes.pace)
+        with paced(partial(bench.staged, weights=weights), bench.tokens, times=4) as engines:
+            one_round(engines, 0, sizes.pace)
             for setting in cells.open("throughput", sizes):
                 if setting["weights"] == weights:
-                    cells.add("throughput", setting, one_round(engines, setting["round"], sizes.pace))
-
-
-def one_round(engines: dict[str, Any], number: int, tokens: int) -> dict[str, Any]:
-    names = list(engines)
-    turned = names[number % len(names) :] + names[: number % len(names)]
-    return {name: pace(*engines[name], tokens)._asdict() for name in turned}
+                    found = one_round(engines, setting["round"], sizes.pace)
+                    cells.add("throughput", setting, {twin: each._asdict() for twin, each in found.items()})
 
 
 # -- quantised -------------------------------------------------------------------------------------
@@ -250,8 +232,9 @@ def run_quantised(bench: Bench, cells: Cells, sizes: Sizes) -> None:
                 which = setting["model"], setting["weights"]
                 if which not in stages:
                     stages[which] = stack.enter_context(bench.staged(*which, logits=512))
-                found = logits_of(stages[which].executor, bench.moved(which[0], window))
-                found = found[:, order] if which[0] == "veiled" else found
+                veiled = which[0] == "veiled"
+                found = logits_of(stages[which].executor, bench.tokens.veiled(window) if veiled else window)
+                found = found[:, order] if veiled else found
                 cells.add("quantised", setting, compare_windows(expected, found, window))
 
 
@@ -280,7 +263,7 @@ def run(source: Path, sizes: Sizes, parts: Sequence[str], seconds: float = 1e9) 
 
 def folder_bytes(folder: Path) -> dict[str, int]:
     """Of the tensors of each folder that was made."""
-    found = sorted(path for path in folder.iterdir() if path.name.partition("-")[0] in MODELS)
+    found = sorted(path for path in folder.iterdir() if path.name.partition("-")[0] in TWINS)
     return {path.name: sum(file.stat().st_size for file in path.glob("*.safetensors")) for path in found}
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from page_parts import OPEN, table
+
 RESULTS = Path(__file__).resolve().parent / "results" / "veil_exactness.json"
-OPEN = "not measured yet"
 MODELS = {"plain": "plain", "untied": "plain, with a head of its own", "veiled": "veiled"}
 
 HEADER = """
@@ -94,8 +95,3 @@ def rounding(found: Sequence[dict[str, Any]]) -> str:
         kl, top = f"{each['mean_kl']:.2e}{error}", f"{each['top1_agreement']:.2%}"
         rows.append([each["weights"], MODELS[each["model"]], kl, top, f"{each['tokens']:,}"])
     return table(["weights", "model", "KL", "top-1", "tokens"], rows)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from page_parts import OPEN, percent, spanned, table
 from veil_exactness_page import section as exactness
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "veil_attacks.json"
 PAGE = ROOT / "docs" / "privacy.md"
-OPEN = "not measured yet"
 READ, CACHED = {"positions": 24, "told": 4}, 64
 """What veil_attacks.py asks for, where nothing is measured yet."""
 KNOWN = ((256, "types"), (256, "mass"), (1024, "types"), (1024, "mass"))
@@ -95,10 +95,6 @@ class Results:
         return [row["recovery"] for row in rows if setting.items() <= row["setting"].items()]
 
 
-def percent(value: float) -> str:
-    return f"{value:.2%}" if value > 0.99 or value < 0.01 else f"{value:.1%}"
-
-
 def shown(recoveries: Sequence[dict[str, Any]], what: str = "types") -> str:
     """The mean over runs and the widest bounds of their intervals."""
     if not recoveries:
@@ -106,7 +102,7 @@ def shown(recoveries: Sequence[dict[str, Any]], what: str = "types") -> str:
     shares = [recovery[what] for recovery in recoveries]
     mean = sum(each["value"] for each in shares) / len(shares)
     low, high = min(each["low"] for each in shares), max(each["high"] for each in shares)
-    return f"{percent(mean)} [{percent(low)}, {percent(high)}]"
+    return spanned(mean, low, high)
 
 
 def seconds(recoveries: Sequence[dict[str, Any]]) -> str:
@@ -121,11 +117,6 @@ def writing(recoveries: Sequence[dict[str, Any]]) -> str:
         return OPEN
     spent = sum(each["details"]["writing_seconds"] for each in recoveries) / len(recoveries)
     return f"{seconds(recoveries)}, and {spent:.2g} s of writing"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def threats(results: Results) -> str:

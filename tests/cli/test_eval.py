@@ -52,6 +52,7 @@ def test_figures_come_from_the_store_and_a_second_run_adds_none(headrace, smollm
     assert again.exit_code == 0 and "6 are there already" in again.stderr
     assert Path("s.jsonl").read_text(encoding="utf-8").splitlines() == lines
     assert "self_consistency(n=2) (pool)" in again.stdout and "pass@k" in again.stdout
+    assert "Against self_consistency(n=2), within the same budget:" in again.stderr
 
     other = headrace(*words, "--temperature", "0.5")
     assert other.exit_code == 2 and "belongs to temperature 0.8" in other.stderr

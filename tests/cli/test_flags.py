@@ -74,6 +74,7 @@ class Demo:
     mode: Literal["slow", "fast"] = field(default="slow", metadata={"help": "How."})
     cache: bool = field(default=True, metadata={"help": "Whether."})
     names: tuple[str, ...] = field(default=(), metadata={"help": "Which."})
+    share: Annotated[float, typer.Option("--part", max=1, help="How much.")] = 0.5
     hidden: int = 7
 
 
@@ -94,7 +95,7 @@ def demo(*words: str) -> Demo:
 def test_flags_become_one_configuration() -> None:
     assert demo() == Demo()
     words = ["--depth", "3", "--mode", "fast", "--no-cache", "--names", "a", "--names", "b"]
-    assert demo(*words) == Demo(3, "fast", False, ("a", "b"))
+    assert demo(*words, "--part", "0.25") == Demo(3, "fast", False, ("a", "b"), 0.25)
 
 
 if __name__ == "__main__":

@@ -61,9 +61,28 @@ def test_align_is_scored_with_and_without_the_key(made: Made) -> None:
     assert scored["scored_by"] == "key" and scored["types"]["value"] > 0.99 and scored["cost"]["seconds"] > 0
     shown = privacy("attack", "align", made.plain, made.veiled).output
     assert "own confidence" in shown and "chance" in shown and "processor time" in shown
-    over = privacy("attack", "align", made.plain, made.veiled, "--threshold", 0.5, code=2)
-    assert "over the threshold" in over.output and "own confidence" in over.output
-    privacy("attack", "align", made.foreign, made.veiled, "--threshold", 0.5)
+    words = ("attack", "align", made.plain, made.veiled, "--threshold", 0.5)
+    assert "over the threshold" in privacy(*words, *made.key, code=2).output
+    privacy("attack", "align", made.foreign, made.veiled, "--threshold", 0.5, *made.key)
+
+
+def test_no_threshold_is_held_against_an_attacks_own_confidence(made: Made, tmp_path: Path) -> None:
+    """The foreign model would pass it, and say nothing of what somebody else recovers."""
+    ids = tmp_path / "wire.npy"
+    np.save(ids, np.random.default_rng(0).integers(VOCAB, size=600))
+    threshold = ("--threshold", 0.5)
+    for words in (
+        ("attack", "align", made.foreign, made.veiled),
+        ("attack", "bigram", made.plain, ids, "--known", ids),
+        ("attack", "known-pairs", made.plain, ids, "--veiled", made.veiled, "--told", ids),
+        ("attack", "oracle", made.plain, made.veiled, "--known", ids),
+        ("attack", "hidden", made.plain, made.veiled),
+        ("attack", "kv", made.plain, made.veiled),
+        ("report", made.veiled, "--public", made.foreign),
+    ):
+        refused = privacy(*words, *threshold, code=2)
+        assert "give --key, or leave --threshold out" in " ".join(refused.output.split())
+        assert "confidence" not in refused.stdout
 
 
 def test_what_a_cache_and_states_hold_is_read(made: Made) -> None:
@@ -102,6 +121,8 @@ def test_known_pairs_go_on_from_texts_or_weights(made: Made, tmp_path: Path) -> 
     assert weights["types"]["value"] > 0.95 and weights["details"]["told"] <= 120
     assert figures(*words, "--known", ids, "--told", ids)["scored_by"] == "confidence"
     assert "either --known or --veiled" in privacy(*words, code=2).output
+    text = ("attack", "bigram", made.veiled, ids, "--known", made.veiled / "config.json")
+    assert "give ids (.npy, .ids)" in " ".join(privacy(*text, code=2).output.split())
     assert "give --told, or --key" in privacy(*words, "--known", ids, code=2).output
 
 
@@ -133,7 +154,17 @@ def test_the_report_fails_over_the_threshold_and_passes_under(made: Made, tmp_pa
     over = privacy(*words, "--public", made.plain, *fast, *made.key, code=2)
     assert "best attack recovers" in over.output and "over the threshold" in over.output
     privacy(*words, "--public", made.foreign, *fast, *made.key)
-    assert "--public or --known" in privacy(*words, *fast, code=2).output
+    assert "--public or --known" in privacy(*words, *fast, *made.key, code=2).output
+
+
+def test_a_folder_that_is_none_is_refused_before_anything_is_measured(made: Made, tmp_path: Path) -> None:
+    words, none = ("report", made.plain, "--runs", 0), tmp_path / "none"
+    for more, said in (
+        (("--results", none), "leave --results out"),
+        (("--svg", none / "a.svg"), "--svg somewhere else"),
+    ):
+        refused = privacy(*words, *more, code=2)
+        assert said in " ".join(refused.output.split()) and not refused.stdout
 
 
 def test_a_plain_model_is_over_by_its_own_weights(made: Made, tmp_path: Path) -> None:

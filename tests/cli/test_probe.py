@@ -44,5 +44,13 @@ def test_a_probe_by_the_command_line(headrace, small: Path, tmp_path: Path, monk
     used = headrace(*words, *test, "--scorer", "probe(mine)", "--strategy", "best_of_n(n=2)", "--store", "s.jsonl")
     assert used.exit_code == 0, used.output
     assert sum('"scorer": "probe(' in line for line in Path("s.jsonl").read_text().splitlines()) == 4
+    few = headrace("probe", "few", str(small), "--store", "same.jsonl", "--threads", "1")
+    assert few.exit_code == 2 and "attempts at 5 questions, better at a hundred, and here are some at 3" in few.stderr
     again = headrace("probe", "mine", str(small), "--store", "train.jsonl")
     assert again.exit_code == 2 and "is there already" in again.stderr
+    foreign = Path("foreign.jsonl")
+    head = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+    foreign.write_text(json.dumps(head).replace(f'"{small.name}"', '"another"') + "\n", encoding="utf-8")
+    other = headrace("probe", "other", str(small), "--store", "foreign.jsonl", "--threads", "1")
+    assert other.exit_code == 2 and "attempts of another" in other.stderr, other.output
+    assert "name that model behind the probe's name" in other.stderr

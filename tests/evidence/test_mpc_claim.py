@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from evidence.test_engine_claims import judge
 from headrace.evidence.claims import puma_mpc as claim
-from headrace.evidence.secret import Charged
+from headrace.evidence.secret import Charged, inverse_bound
+from headrace.privacy.mpc.approximations import RECIPROCAL
 from headrace.privacy.mpc.environment import worker_python
 from headrace.privacy.mpc.price import Cost
 from headrace.privacy.mpc.view import LEAST_BYTES, Finding
@@ -29,15 +31,28 @@ def test_without_its_environment_every_clause_is_open(monkeypatch: pytest.Monkey
 
 def test_what_differs_from_its_formula_is_told() -> None:
     formula = Cost(20, 8, 64)
-    for measured, equal in (
-        (formula, True),
-        (Cost(19, 8, 64), True),
-        (Cost(17, 8, 64), False),
-        (Cost(21, 8, 64), False),
-        (Cost(20, 8, 65), False),
-        (Cost(20, 7, 64), False),
+    for measured, of_three, of_two in (
+        (formula, True, True),
+        (Cost(19, 8, 64), True, False),
+        (Cost(17, 8, 64), False, False),
+        (Cost(21, 8, 64), False, False),
+        (Cost(20, 8, 65), False, False),
+        (Cost(20, 7, 64), False, False),
     ):
-        assert Charged("x", measured, formula).equal == equal
+        three, two = Charged("x", "aby3", measured, formula), Charged("x", "semi2k", measured, formula)
+        assert (three.equal, two.equal) == (of_three, of_two)
+        assert ("(formula 20, 8, 64)" in claim._cost(three)) == (measured != formula)
+        assert bool(claim.fallen_away([three])) == (of_three and measured != formula)
+
+
+def test_a_small_inverse_must_be_exact_too() -> None:
+    """A fifth of 1 / 1000 is less than any absolute bound that larger inverses need."""
+    x = np.geomspace(RECIPROCAL.low, RECIPROCAL.high, 64)
+    steps = np.round(2**20 / x) / 2**20
+    assert inverse_bound("reciprocal", RECIPROCAL, steps, 1 / x).holds
+    for wrong in (np.where(x > 500, 0.8, 1) * steps, steps * (1 + 2 * RECIPROCAL.bound), np.where(x > 500, 0, steps)):
+        found = inverse_bound("reciprocal", RECIPROCAL, wrong, 1 / x)
+        assert not found.holds and "over 1 to 1024" in str(found)
 
 
 def test_a_mutant_that_one_protocol_lets_through_is_told() -> None:

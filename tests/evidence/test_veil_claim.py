@@ -16,8 +16,8 @@ pytest.importorskip("scipy", reason="headrace[privacy] is not installed")
 from evidence.test_engine_claims import judge
 from headrace.evidence.claims import equivariant_encryption as claim
 from headrace.evidence.held import family, holds
-from headrace.evidence.veil_checks import Answered, attack, compare, decode_rates, margins
-from headrace.evidence.veiled import Pair, stage_of, told_prompts, write_plain, write_tiny
+from headrace.evidence.veil_checks import GreedyAnswer, attack, compare, decode_rates, margins
+from headrace.evidence.veiled import TWINS, Pair, paced, write_plain, write_tiny
 from headrace.model.loading import load_model
 from headrace.spec.ledger import Ledger
 
@@ -48,28 +48,22 @@ def test_the_plain_folder_holds_the_sources_values(pair: Pair, tmp_path: Path) -
 
 def test_an_answer_may_differ_only_where_rounding_may_choose() -> None:
     logits = np.array([[0.0, 3.0, 1.0], [2.0, 2.0005, 0.0]], np.float32)
-    plain = Answered([5], [1, 1], "ab")
+    plain = GreedyAnswer([5], [1, 1], "ab")
     np.testing.assert_allclose(margins(logits), [2.0, 0.0005], atol=1e-6)
-    near = compare(plain, Answered([5], [1, 0], "aa"), logits, logits + 0.5)
+    near = compare(plain, GreedyAnswer([5], [1, 0], "aa"), logits, logits + 0.5)
     assert (near.at, near.wrong, near.apart) == (1, False, 0.5)
-    far = compare(plain, Answered([5], [0, 1], "ba"), logits, logits)
+    far = compare(plain, GreedyAnswer([5], [0, 1], "ba"), logits, logits)
     assert far.at == 0 and far.wrong
-    assert compare(plain, Answered([5], [1, 1], "a?"), logits, logits).wrong
+    assert compare(plain, GreedyAnswer([5], [1, 1], "a?"), logits, logits).wrong
     assert not compare(plain, plain, logits, logits).wrong
 
 
-def test_rates_are_measured_in_alternation_and_not_judged(pair: Pair) -> None:
-    tokenizer = pair.tokenizer()
-    with (
-        stage_of(pair.plain, tokenizer) as one,
-        stage_of(pair.veiled) as other,
-        one.engine() as plain,
-        other.engine() as veiled,
-    ):
-        prompt = plain.encode(told_prompts(tokenizer, 1)[0])
-        engines = {"plain": (plain, prompt), "veiled": (veiled, pair.tokens.veiled(prompt))}
+def test_rates_are_measured_in_alternation_and_not_judged(pair: Pair, tmp_path: Path) -> None:
+    with paced(claim.staged_in_bf16(pair, tmp_path), pair.tokens) as engines:
+        plain, veiled = (engines[twin][1] for twin in ("plain", "veiled"))
+        assert engines["untied"][1] == plain and pair.tokens.plain(veiled) == plain != veiled
         rates = decode_rates(engines, rounds=3, tokens=4)
-    assert set(rates) == {"plain", "veiled"} and all(len(found) == 3 and min(found) > 0 for found in rates.values())
+    assert tuple(rates) == TWINS and all(len(found) == 3 and min(found) > 0 for found in rates.values())
 
 
 def test_a_folder_gives_its_token_map_to_whoever_has_the_public_weights(pair: Pair) -> None:

@@ -19,9 +19,9 @@ from headrace.engine.engine import Engine
 from headrace.reason.evaluate import Design, evaluate
 from headrace.reason.evaluation.clock import SharedClock
 from headrace.reason.evaluation.filling import How, Job, carried_out
-from headrace.reason.evaluation.probing import apart, pool_of, questions, recipe_of, train_probe
+from headrace.reason.evaluation.probing import FOLDS, apart, check_enough, pool_of, questions, recipe_of, train_probe
 from headrace.reason.evaluation.states import Examples, points, read_examples
-from headrace.reason.evaluation.store import ScoringKey, Store
+from headrace.reason.evaluation.store import Sample, ScoringKey, Store
 from headrace.reason.scorers import probe_folder, scorer_named
 from headrace.reason.scorers.probe import Probe
 from headrace.reason.tasks.arith import marks, problems
@@ -112,7 +112,7 @@ def test_probes_have_names_and_no_name_is_a_path_for_strangers(tmp_path: Path, m
     for name in (f"probe({path})", "probe(../probes/a)", "probe(..)"):
         with pytest.raises(InvalidRequest, match="no name of a probe"):
             scorer_named(name)
-    with pytest.raises(ModelFileError):
+    with pytest.raises(ModelFileError, match="There is no probe c; make it with `headrace probe c MODEL --store F"):
         scorer_named("probe(c)")
     with pytest.raises(InvalidRequest, match=r"There is no scorer 'probe\(\)'"):
         scorer_named("probe()")
@@ -194,6 +194,39 @@ def test_a_probe_is_trained_and_judged_on_other_questions(tmp_path: Path) -> Non
     with pytest.raises(InvalidRequest, match="2 of the questions are evaluated on, q/3 among them"):
         train_probe(examples, recipe, tmp_path / "never", {"q/3", "q/4", "x"})
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "questions", "told"),
+    [
+        ("right wrong " * 4, 4, "A probe needs attempts at 5 questions, better at a hundred, and here are some at 4;"),
+        ("", 0, "some at 0"),
+        ("right wrong " * 2 + "timeout", 5, "some at 4"),
+        ("wrong unparsed wrong wrong budget", 5, "0 of these 5 are right; draw some at an easier task"),
+        ("right " * 9, 9, "9 of these 9 are right; draw some at a harder task"),
+    ],
+)
+def test_too_few_attempts_are_refused_by_number(kinds: str, questions: int, told: str) -> None:
+    def attempts(kinds: list[str], questions: int) -> list[Sample]:
+        named = [f"q/{number % questions}" for number in range(len(kinds))]
+        rest = ("attempt", "{}", 0, 0), (None, "", None, 1, 1, 1, 0, 0, 1, 0.0, 0.0, "done", False, False, None, (1,))
+        return [Sample(name, *rest[0], kind, *rest[1]) for name, kind in zip(named, kinds, strict=True)]  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidRequest, match=told):
+        check_enough(attempts(kinds.split(), questions))
+    check_enough(attempts(["right"] * 4 + ["wrong"], 5))
+
+
+def test_five_questions_are_enough(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs torch")
+    from headrace.adapt.head_training import held_out
+
+    examples = made_up(FOLDS)
+    recipe = recipe_of(examples, "base", "hidden:-1", steps=2)
+    assert np.isfinite(held_out(recipe, examples.states, examples.labels, examples.items)).all()
+    few = [name.replace("4", "3") for name in examples.items]
+    with pytest.raises(InvalidRequest, match="4 questions are too few for 5 folds; give at least 5"):
+        held_out(recipe, examples.states, examples.labels, few)
 
 
 def test_questions_of_an_evaluation_are_known_by_id_and_by_text(engine: Engine, tmp_path: Path) -> None:

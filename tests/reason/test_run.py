@@ -119,7 +119,7 @@ def test_nothing_is_reserved_after_pages_were_held() -> None:
     async def held() -> Account:
         account = Account(Budget(pages=3), lambda: 0.0)
         amount, _ = await account.reserve(lambda: (Amount(pages=2), None))
-        with account.holding(amount):
+        with account.holding(amount.pages):
             assert account.left("pages") == 1
         return account
 

@@ -120,11 +120,26 @@ def test_signs_are_flipped_question_by_question() -> None:
 
 
 def test_two_that_are_the_same_everywhere_promise_no_detectable_difference() -> None:
-    (same,) = (one.as_json() for one in comparisons([row("x", POOR, 40)], lambda row: Rival("y", 40, row.values)))
-    assert same["detectable"] == 0 and "four times in five" not in sentence({"comparisons": [same]})
+    same = {
+        "strategy": "single",
+        "budget": "no bound",
+        "tokens": 40.0,
+        "rival": "vote of 2",
+        "rival_tokens": 40.0,
+        "difference": 0.0,
+        "interval": (0.0, 0.0),
+        "p": 1.0,
+        "holm": 1.0,
+    }
+    same |= {"detectable": 0.0, "verdict": "no difference shown"}
+    assert "four times in five" not in sentence({"comparisons": [same]})
     assert "four times in five: 12.0%" in sentence({"comparisons": [same, same | {"detectable": 0.12}]})
     columns, rows = comparison_cells([same, same | {"detectable": 0.12}])
     assert [one[columns.index("detectable")] for one in rows] == ["", "12.0%"]
+    none = same | {"detectable": 1.4}
+    assert "four times in five: none. " in sentence({"comparisons": [none]})
+    assert "four times in five: 12.0% to none. " in sentence({"comparisons": [none, same | {"detectable": 0.12}]})
+    assert [one[columns.index("detectable")] for one in comparison_cells([none])[1]] == ["none"]
 
 
 def test_a_row_is_dominated_by_one_as_right_for_less() -> None:

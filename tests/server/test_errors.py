@@ -13,6 +13,7 @@ import pytest
 
 from headrace.engine.engine import Engine
 from headrace.server.config import ServerConfig
+from headrace.server.errors import STOPPED
 from headrace.spec.options import EngineOptions
 from server.twin import CONTEXT, VOCAB, serving, wait_until, write_twin
 
@@ -257,3 +258,20 @@ def test_a_dead_engine_is_told(twin: Path) -> None:
         assert health.status_code == 503 and health.json()["error"]["code"] == "unhealthy"
         reply = httpx.post(f"{url}{TEXT}", json={"prompt": "x"})
         assert reply.status_code == 503 and reply.json()["error"]["code"] == "engine_stopped"
+
+
+def test_what_ended_an_engine_is_for_the_log_alone(twin: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def lost(_: object) -> None:
+        raise RuntimeError("arena at /srv/weights lost")
+
+    engine = Engine.load(twin, EngineOptions(threads=1, state_memory=8))
+    with serving(engine, ServerConfig(model_name="twin")) as url:
+        engine._loop._executor.submit = lost  # type: ignore[assignment,method-assign]
+        replies = [httpx.post(f"{url}{TEXT}", json={"prompt": "x"}) for _ in range(2)]
+        replies.append(httpx.get(f"{url}/health"))
+    engine.close()
+    for reply in replies:
+        assert reply.status_code == 503
+        assert reply.json()["error"]["message"] == STOPPED and "lost" not in reply.text
+    said = [record.getMessage() for record in caplog.records if "arena at /srv/weights lost" in record.getMessage()]
+    assert len(said) == 3

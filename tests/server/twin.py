@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -85,7 +86,13 @@ def serving(
     port: int = 0,
 ) -> Iterator[str]:
     """A uvicorn server in a thread; its URL."""
-    app = create_app(engine, config or ServerConfig(model_name="twin"), embedder, notice)
+    with on_loopback(create_app(engine, config or ServerConfig(model_name="twin"), embedder, notice), port) as url:
+        yield url
+
+
+@contextmanager
+def on_loopback(app: Any, port: int = 0) -> Iterator[str]:
+    """An ASGI app behind uvicorn in a thread; its URL."""
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

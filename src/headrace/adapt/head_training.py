@@ -40,17 +40,17 @@ def held_out(
 ) -> np.ndarray:
     """What heads of the recipe say of rows they did not learn from: probabilities [n].
 
-    Whole groups belong to one fold, by their hash; the head that judges a fold learned from all others. Nothing
-    is kept. Raises InvalidRequest as `train_head` does, and for so few groups that a fold is empty.
+    Whole groups belong to one fold, dealt out in the order of their hashes; the head that judges a fold learned
+    from all others. Nothing is kept. Raises InvalidRequest as `train_head` does, and for fewer groups than folds.
     """
-    fold = np.array([hashlib.sha256(group.encode()).digest()[0] % folds for group in groups])
+    dealt = sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).digest())
+    if len(dealt) < folds:
+        raise InvalidRequest(f"{len(dealt)} questions are too few for {folds} folds; give at least {folds}.", "groups")
+    place = {group: number % folds for number, group in enumerate(dealt)}
+    fold, targets = np.array([place[group] for group in groups]), np.asarray(labels, np.float32)
     said = np.zeros(len(fold), np.float32)
     for number in range(folds):
-        out, targets = fold == number, np.asarray(labels, np.float32)
-        if out.all() or not out.any():
-            raise InvalidRequest(
-                f"{len(set(groups))} questions are too few for {folds} folds; draw more of them.", "groups"
-            )
+        out = fold == number
         with TemporaryDirectory() as work:
             run, scale = _begun(recipe, states[~out], targets[~out], Path(work))
             run.finish()

@@ -14,31 +14,14 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from headrace.spec import graph as ops
 from headrace.spec.errors import UnsupportedModel
-from headrace.spec.graph import (
-    Add,
-    Apply,
-    Attend,
-    BatchNorm,
-    Convolve,
-    Flatten,
-    Function,
-    Graph,
-    LayerNorm,
-    Linear,
-    Offset,
-    Operation,
-    Pick,
-    Pool,
-    Prepend,
-    Tokens,
-    inputs,
-)
+from headrace.spec.graph import Function, Graph, Operation, inputs
 
 Kind: TypeAlias = Literal["image", "columns", "tokens", "row"]
 """[batch, channels, height, width], [batch, channels, places], [batch, places, channels], [batch, channels]."""
 _COUNTER = "num_batches_tracked"
-_VIEWS = (Tokens, Flatten, Pick)
+_VIEWS = (ops.Tokens, ops.Flatten, ops.Pick)
 
 
 class Value(NamedTuple):
@@ -179,25 +162,25 @@ class _Reader:
         x = self.value(node, node.args[0], "image")
         unpadded = part.padding in ((0, 0), "valid") and part.dilation == (1, 1)
         patch = unpadded and part.kernel_size == part.stride
-        self.add(node, Convolve(node.name, x.buffer, *_weights(node.target, part), patch), "image")
+        self.add(node, ops.Convolve(node.name, x.buffer, *_weights(node.target, part), patch), "image")
 
     def linear(self, node: fx.Node, part: nn.Linear) -> None:
         x = self.value(node, node.args[0], "tokens", "row")
-        self.add(node, Linear(node.name, x.buffer, *_weights(node.target, part)), x.kind)
+        self.add(node, ops.Linear(node.name, x.buffer, *_weights(node.target, part)), x.kind)
 
     def batch_norm(self, node: fx.Node, part: nn.BatchNorm2d) -> None:
         if not (part.affine and part.track_running_stats):
             self.refuse(node, "has no gain or no statistics of its own")
         x = self.value(node, node.args[0], "image")
         gain, bias, mean, var = (f"{node.target}.{n}" for n in ("weight", "bias", "running_mean", "running_var"))
-        self.add(node, BatchNorm(node.name, x.buffer, gain, bias, mean, var, part.eps), "image")
+        self.add(node, ops.BatchNorm(node.name, x.buffer, gain, bias, mean, var, part.eps), "image")
 
     def layer_norm(self, node: fx.Node, part: nn.LayerNorm | nn.RMSNorm) -> None:
         if len(part.normalized_shape) != 1:
             self.refuse(node, "works on more than the channels")
         x = self.value(node, node.args[0], "tokens", "row")
         gain, bias = (f"{node.target}.{n}" if getattr(part, n, None) is not None else None for n in ("weight", "bias"))
-        self.add(node, LayerNorm(node.name, x.buffer, gain, bias, isinstance(part, nn.LayerNorm)), x.kind)
+        self.add(node, ops.LayerNorm(node.name, x.buffer, gain, bias, isinstance(part, nn.LayerNorm)), x.kind)
 
     def attention(self, node: fx.Node, part: nn.MultiheadAttention) -> None:
         given = {*node.args, *(node.kwargs[n] for n in ("query", "key", "value") if n in node.kwargs)}
@@ -208,10 +191,10 @@ class _Reader:
         x, name = self.value(node, given.pop(), "tokens"), node.target
         for one in "qkv":
             bias = None if part.in_proj_bias is None else f"{name}.{one}.bias"
-            self.operations.append(Linear(f"{node.name}_{one}", x.buffer, f"{name}.{one}.weight", bias))
+            self.operations.append(ops.Linear(f"{node.name}_{one}", x.buffer, f"{name}.{one}.weight", bias))
         q, k, v, made = (f"{node.name}_{one}" for one in "qkva")
-        self.operations.append(Attend(made, q, k, v, part.num_heads))
-        self.add(node, Linear(node.name, made, *_weights(f"{name}.out_proj", part.out_proj)), "tokens")
+        self.operations.append(ops.Attend(made, q, k, v, part.num_heads))
+        self.add(node, ops.Linear(node.name, made, *_weights(f"{name}.out_proj", part.out_proj)), "tokens")
 
     def pool(self, node: fx.Node, part: nn.Module) -> None:
         x = self.value(node, node.args[0], "image")
@@ -219,7 +202,7 @@ class _Reader:
         if getattr(part, "return_indices", False):
             self.refuse(node, "gives places as well")
         kind: Literal["mean", "max"] = "max" if isinstance(part, nn.MaxPool2d) else "mean"
-        self.add(node, Pool(node.name, x.buffer, kind, whole), "image")
+        self.add(node, ops.Pool(node.name, x.buffer, kind, whole), "image")
 
     # -- calls ---------------------------------------------------------------------------------------
 
@@ -227,7 +210,7 @@ class _Reader:
         x = self.value(node, node.args[0])
         if getattr(part, "inplace", False) or (function != "gelu" and self.option(node, 1, "inplace", False)):
             self.changed[x.buffer] = node.name
-        self.add(node, Apply(node.name, x.buffer, function), x.kind)
+        self.add(node, ops.Apply(node.name, x.buffer, function), x.kind)
 
     def sum(self, node: fx.Node) -> None:
         if len(node.args) != 2 or node.kwargs:
@@ -237,12 +220,12 @@ class _Reader:
         if node.target is operator.iadd:
             self.changed[x.buffer] = node.name
         if other in self.parameters and x.kind == "tokens":
-            self.add(node, Offset(node.name, x.buffer, self.parameters[other]), "tokens")
+            self.add(node, ops.Offset(node.name, x.buffer, self.parameters[other]), "tokens")
             return
         y = self.value(node, other)
         if x.kind != y.kind:
             self.refuse(node, f"adds {x.kind} and {y.kind}")
-        self.add(node, Add(node.name, x.buffer, y.buffer), x.kind)
+        self.add(node, ops.Add(node.name, x.buffer, y.buffer), x.kind)
 
     def flatten(self, node: fx.Node, part: nn.Flatten | None = None) -> None:
         start, end = self.option(node, 1, "start_dim", 0), self.option(node, 2, "end_dim", -1)
@@ -254,9 +237,9 @@ class _Reader:
         if x.kind == "row":
             self.values[node] = x
         elif start == 1:
-            self.add(node, Flatten(node.name, x.buffer), "row")
+            self.add(node, ops.Flatten(node.name, x.buffer), "row")
         else:
-            self.add(node, Tokens(node.name, x.buffer), "columns")
+            self.add(node, ops.Tokens(node.name, x.buffer), "columns")
 
     def transpose(self, node: fx.Node) -> None:
         x = self.value(node, node.args[0], "columns")
@@ -271,14 +254,14 @@ class _Reader:
         wanted = ([[1], [-2]], [[2, 3], [-2, -1]])[x.kind == "image"]
         if dims not in wanted or self.option(node, 2, "keepdim", False):
             self.refuse(node, "is no mean over all places")
-        self.add(node, Pool(node.name, x.buffer, "mean", True), "row")
+        self.add(node, ops.Pool(node.name, x.buffer, "mean", True), "row")
 
     def join(self, node: fx.Node) -> None:
         parts = list(node.args[0])
         if self.option(node, 1, "dim", 0) not in (1, -2) or len(parts) != 2 or parts[0] not in self.parameters:
             self.refuse(node, "joins anything but a parameter before the tokens")
         x = self.value(node, parts[1], "tokens")
-        self.add(node, Prepend(node.name, x.buffer, self.parameters[parts[0]]), "tokens")
+        self.add(node, ops.Prepend(node.name, x.buffer, self.parameters[parts[0]]), "tokens")
 
     def expand(self, node: fx.Node) -> None:
         if node.args[0] not in self.parameters or any(size != -1 for size in node.args[2:]):
@@ -298,7 +281,7 @@ class _Reader:
             self.values[node] = self.value(node, source)
         elif isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None) and _is_place(index[1]):
             x = self.value(node, source, "tokens")
-            self.add(node, Pick(node.name, x.buffer, index[1]), "row")
+            self.add(node, ops.Pick(node.name, x.buffer, index[1]), "row")
         else:
             self.refuse(node, f"takes {index}, which is no place")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from headrace.cli import generation as g
+from headrace.cli.keys import Opening
 from headrace.cli.show import note, print_json, progress_bars, write
-from headrace.cli.veil import unlocked
-from headrace.spec.errors import HeadraceError, InvalidRequest
+from headrace.spec.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,12 +23,51 @@ if TYPE_CHECKING:
     from headrace.spec.options import EngineOptions
 
 
-def check_extra() -> None:
-    """Raises HeadraceError where the libraries of the extra are missing."""
-    from importlib.util import find_spec
+@dataclass(frozen=True, slots=True)
+class ScoringKey(Opening):
+    """The flags of every verb that is scored by the true key, where that is given."""
 
-    if not all(find_spec(name) for name in ("cryptography", "pyrage", "scipy")):
-        raise HeadraceError("Attacks need cryptography, pyrage and scipy; run `pip install headrace[privacy]`.")
+    key: Annotated[Path | None, typer.Option(help="Key file that the deployment was made with, to score by.")] = None
+
+    def held(self) -> ClientKey | None:
+        return None if self.key is None else self.unlocked(self.key)[0]
+
+    def truth(self, deployed: Opened) -> Truth | None:
+        held = self.held()
+        return None if held is None else truth_by(deployed, held)
+
+    def token_map(self, deployed: Opened) -> np.ndarray | None:
+        """The true one of this folder. Raises as `truth` does where the key is not the folder's."""
+        found = self.truth(deployed)
+        return None if found is None else found.token_map
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The flags of how an attack ends."""
+
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Fail where the key shows a larger share than this recovered.")
+    ] = None
+    json: g.Json = False
+
+    def finish(self, recovery: Recovery) -> None:
+        """Prints it. Raises RecoveryOverThreshold, after that."""
+        if self.json:
+            print_json(recovery.to_json())
+        else:
+            write(f"{recovery}\n")
+            note(", ".join(f"{name} {shown(value)}" for name, value in recovery.details.items()))
+        if self.threshold is not None:
+            recovery.check(self.threshold)
+
+
+def check_threshold(threshold: float | None, scored: bool) -> None:
+    """Raises InvalidRequest, before anything is run, for a threshold of what no key will score."""
+    from headrace.privacy.attacks.recovery import UNJUDGED
+
+    if threshold is not None and not scored:
+        raise InvalidRequest(UNJUDGED, "threshold")
 
 
 def options(threads: int | None) -> EngineOptions:
@@ -40,15 +82,6 @@ def opened(model: str) -> Opened:
 
     with progress_bars() as report:
         return Opened(resolve(model, report))
-
-
-def opened_key(key: Path | None, identity: Path | None, passphrase_file: Path | None) -> ClientKey | None:
-    return None if key is None else unlocked(key, identity, passphrase_file)[0]
-
-
-def truth(deployed: Opened, key: Path | None, identity: Path | None, passphrase_file: Path | None) -> Truth | None:
-    held = opened_key(key, identity, passphrase_file)
-    return None if held is None else truth_by(deployed, held)
 
 
 def truth_by(deployed: Opened, key: ClientKey) -> Truth:
@@ -119,17 +152,6 @@ def served_ids(path: Path | None, tokens: int, deployed: Opened, seed: int) -> n
 
 def lines(path: Path) -> list[str]:
     return [line for line in g.decoded(path.read_bytes()).splitlines() if line.strip()]
-
-
-def finish(recovery: Recovery, threshold: float | None, as_json: bool) -> None:
-    """Prints it. Raises RecoveryOverThreshold, after that."""
-    if as_json:
-        print_json(recovery.to_json())
-    else:
-        write(f"{recovery}\n")
-        note(", ".join(f"{name} {shown(value)}" for name, value in recovery.details.items()))
-    if threshold is not None:
-        recovery.check(threshold)
 
 
 def shown(value: object) -> str:

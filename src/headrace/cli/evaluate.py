@@ -26,9 +26,27 @@ if TYPE_CHECKING:
     from headrace.reason.tasks.item import Item
     from headrace.spec.reasoning import Scorer
 
-TaskName = Annotated[str, typer.Option("--task", "-t", help="gsm8k, arith:FAMILY(steps=N), gym:FAMILY(setting=value).")]
-Strategies = Annotated[list[str], typer.Option("--strategy", "-s", help="See `headrace strategies`; may be repeated.")]
-Budgets = Annotated[list[str], typer.Option("--budget", "-b", help="Bounds, like '400 tok'; may be repeated.")]
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        "-t",
+        help="gsm8k, lettered, worlds, arith:FAMILY(steps=N), gym:FAMILY(setting=value), sets:FAMILY, reader:FAMILY.",
+    ),
+]
+DEFAULT_STRATEGIES = ("single", "self_consistency(n=8)")
+Strategies = Annotated[
+    list[str],
+    typer.Option(
+        "--strategy",
+        "-s",
+        show_default=" and ".join(DEFAULT_STRATEGIES),
+        help="See `headrace strategies`; may be repeated.",
+    ),
+]
+Budgets = Annotated[
+    list[str], typer.Option("--budget", "-b", help="Bounds, like '400 tok'; may be repeated; none if omitted.")
+]
 Questions = Annotated[int, typer.Option(min=1, help="How many questions of the task.")]
 Samples = Annotated[int, typer.Option(min=0, help="Attempts a question in the pool; 0: what the strategies need.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs a question of a strategy that no pool can serve.")]
@@ -42,8 +60,6 @@ MostTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Lon
 Concurrency = Annotated[int, typer.Option(min=1, help="Questions at the same time; no result depends on it.")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="Samples, one JSON line each (default: in the cache).")]
 Output = Annotated[Path | None, typer.Option(help="Write eval.md, eval.json and eval.svg into this folder.")]
-
-DEFAULT_STRATEGIES = ("single", "self_consistency(n=8)")
 
 
 @with_flags(options=EngineOptions)
@@ -159,6 +175,7 @@ def show(figures: dict[str, Any], json: bool) -> None:
         note("Oracle runs, whose scorer sees the gold answers:")
         print_table(COLUMNS, cells(figures["oracle"]))
     if figures["comparisons"]:
+        note(f"Against {figures['baseline']}, within the same budget:")
         print_table(*comparison_cells(figures["comparisons"]))
         note(sentence(figures))
     if figures["pool"] is not None:

@@ -18,7 +18,8 @@ def with_flags(**configs: type) -> Callable[[Verb], Verb]:
     """Replaces each named parameter of a verb by one flag a field of its dataclass.
 
     `with_flags(options=EngineOptions)` gives the verb `--memory`, `--context`, … and hands it one
-    `EngineOptions` as `options`. Help texts come from the field's `help` metadata.
+    `EngineOptions` as `options`. Help texts come from the field's `help` metadata; a field of a type annotated
+    for Typer, as those of a group of flags that several verbs have, is that flag as it stands.
     """
 
     def decorate(verb: Verb) -> Verb:
@@ -43,24 +44,26 @@ def with_flags(**configs: type) -> Callable[[Verb], Verb]:
 
 
 def flag_fields(config: type) -> list[Field]:
-    """Fields that are flags: those with a help text."""
-    return [f for f in fields(config) if f.metadata.get("help")]
+    """Fields that are flags: those with a help text, and those of an annotated type."""
+    hints = get_type_hints(config, include_extras=True)
+    return [f for f in fields(config) if f.metadata.get("help") or get_origin(hints[f.name]) is Annotated]
 
 
 @functools.cache
 def _flags(config: type) -> list[inspect.Parameter]:
-    hints = get_type_hints(config)
+    hints = get_type_hints(config, include_extras=True)
     return [_flag(config, field, hints[field.name]) for field in flag_fields(config)]
 
 
 def _flag(config: type, field: Field, hint: Any) -> inspect.Parameter:
-    default = field.default
+    default, kind = field.default, inspect.Parameter.KEYWORD_ONLY
+    if get_origin(hint) is Annotated:
+        return inspect.Parameter(field.name, kind, default=default, annotation=hint)
     if field.default_factory is not MISSING:
         default = field.default_factory()
     annotation, default = _as_list(hint, default)
     shown = default not in (None, [])
     option = typer.Option(help=field.metadata["help"], show_default=shown, rich_help_panel=_panel(config))
-    kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(field.name, kind, default=default, annotation=Annotated[annotation, option])
 
 

@@ -17,7 +17,7 @@ from headrace.spec.options import EngineOptions
 if TYPE_CHECKING:
     from headrace.engine.surface import Surface
     from headrace.reason.evaluation.states import Examples
-    from headrace.reason.evaluation.store import Store
+    from headrace.reason.evaluation.store import Sample, Store
     from headrace.reason.tasks.item import Item
 
 Name = Annotated[str, typer.Argument(help="Of the new probe, or the path of a folder for it.")]
@@ -65,23 +65,36 @@ def probe(
 
 
 def read(engine: Surface, stores: list[Store], evaluated: list[Item], state: str, quiet: bool) -> Examples:
-    """Raises InvalidRequest for a store of another model."""
-    from headrace.reason.evaluation.probing import apart, pool_of, questions
+    """Raises InvalidRequest for a store of another model, and for too few attempts, before a state is read."""
+    from headrace.reason.evaluation.probing import check_enough
     from headrace.reason.evaluation.states import Examples, read_examples
+
+    chosen = learned_from(stores, evaluated, engine.model_name)
+    check_enough(sample for _, samples in chosen for sample in samples)
+    found = []
+    for asked, samples in chosen:
+        with progress_counts(quiet) as report:
+            found.append(asyncio.run(read_examples(engine, asked, samples, state, report=report)))
+    return Examples.joined(found)
+
+
+def learned_from(stores: list[Store], evaluated: list[Item], ours: str) -> list[tuple[dict[str, Item], list[Sample]]]:
+    """Of each store its questions that are not evaluated on, by id, and what can be read of the attempts at them."""
+    from headrace.reason.evaluation.probing import apart, pool_of, questions
+    from headrace.reason.evaluation.states import readable
 
     found = []
     for one in stores:
-        theirs, ours = one.settings["model"], engine.model_name
+        theirs = one.settings["model"]
         if theirs != ours:
-            raise InvalidRequest(f"{one.path} has attempts of {theirs} and this is {ours}; give --model.", "store")
+            told = f"{one.path} has attempts of {theirs} and this is {ours}; name that model behind the probe's name."
+            raise InvalidRequest(told, "store")
         asked = questions(one)
         kept = apart(asked, evaluated)
         if len(kept) < len(asked):
             note(f"{len(asked) - len(kept)} questions of {one.path} are evaluated on and left out.")
-        samples = [sample for sample in pool_of(one) if sample.item in kept]
-        with progress_counts(quiet) as report:
-            found.append(asyncio.run(read_examples(engine, kept, samples, state, report=report)))
-    return Examples.joined(found)
+        found.append((kept, [sample for sample in readable(pool_of(one)) if sample.item in kept]))
+    return [(kept, samples) for kept, samples in found if samples]
 
 
 def show(folder: Path, figures: dict[str, Any], json: bool) -> None:

@@ -31,8 +31,11 @@ Words = Annotated[
 ]
 StrategyText = Annotated[str, typer.Option("--strategy", "-s", help="See `headrace strategies`; joined by | or &.")]
 ScorerName = Annotated[str | None, typer.Option("--scorer", help="What scores attempts: judge, probe(NAME or FOLDER).")]
-BudgetText = Annotated[str, typer.Option("--budget", "-b", help="Bounds, like '400 tok, 10 s, 64 pages'.")]
-AnswerKind = Annotated[str, typer.Option("--answer", help="What an answer is: text, number, choice, json, math.")]
+BudgetText = Annotated[
+    str, typer.Option("--budget", "-b", help="Bounds, like '400 tok, 10 s, 64 pages'; none if omitted.")
+]
+AnswerKind = Annotated[str, typer.Option("--answer", help="What an answer is: text, number, choice, line, json, math.")]
+MostTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=0, help="Most new tokens of one attempt.")]
 Temperature = Annotated[float, typer.Option(help="Of every draw; 0 makes all attempts alike.")]
 TracePath = Annotated[Path | None, typer.Option("--trace", help="Write every event to this JSON-lines file.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that --trace holds.")]
@@ -46,7 +49,7 @@ def solve(
     scorer: ScorerName = None,
     budget: BudgetText = "",
     answer: AnswerKind = "text",
-    max_tokens: g.MaxTokens = 256,
+    max_tokens: MostTokens = 256,
     temperature: Temperature = 0.8,
     seed: g.Seed = None,
     adapter_scale: g.AdapterScale = 1.0,

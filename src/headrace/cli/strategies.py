@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli import generation as g
 from headrace.cli.show import print_json, print_table
 
-Name = Annotated[str | None, typer.Argument(help="Show this one only.")]
+if TYPE_CHECKING:
+    from headrace.reason.strategy import Plan
+
+Name = Annotated[str | None, typer.Argument(help="Show this one only, or those of a plan like 'a | b'.")]
 
 
 def strategies(name: Name = None, json: g.Json = False) -> None:
@@ -18,8 +21,8 @@ def strategies(name: Name = None, json: g.Json = False) -> None:
 
     known = strategies()
     if name is not None:
-        parse(name)
-        known = {name: known[name]} if name in known else known
+        named = _names(parse(name))
+        known = {key: one for key, one in known.items() if key in named}
     if json:
         print_json(
             [
@@ -45,3 +48,11 @@ def strategies(name: Name = None, json: g.Json = False) -> None:
         for one in known.values()
     ]
     print_table(("strategy", "needs", "paper", "what it does"), rows)
+
+
+def _names(plan: Plan) -> set[str]:
+    from headrace.reason.strategy import Joined, Repeated
+
+    if isinstance(plan, Joined):
+        return _names(plan.left) | _names(plan.right)
+    return _names(plan.plan) if isinstance(plan, Repeated) else {plan.strategy.name}

@@ -10,12 +10,14 @@ import typer
 
 from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
+from headrace.cli.keys import Opening, Passphrase, first_line, lock
 from headrace.cli.show import note, print_json, progress_bars, progress_counts
+from headrace.privacy.extra import check_veil
 from headrace.server.config import ServerConfig
 from headrace.spec.errors import HeadraceError, InvalidRequest
 
 if TYPE_CHECKING:
-    from headrace.privacy.veil.keyfile import ClientKey, Lock, Opener, TokenBudget
+    from headrace.privacy.veil.keyfile import ClientKey
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,16 +31,20 @@ Folder = Annotated[Path, typer.Argument(help="Folder that `veil export` wrote.")
 Recipients = Annotated[
     list[str], typer.Option("--recipient", help="Lock the key to this age recipient (age1…); may be repeated.")
 ]
-Passphrase = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase (default: asked).")
-]
-Identity = Annotated[Path | None, typer.Option(help="File with the age identity that opens the key.")]
 Target = Annotated[Path, typer.Option("--out", help="Folder to write; it must be empty or new.")]
 NewKey = Annotated[Path, typer.Option("--out", help="Key file to write.")]
-Budget = Annotated[int, typer.Option(min=1, help="Tokens that may pass under one token map.")]
+Budget = Annotated[
+    int, typer.Option(min=1, help="Tokens that may pass under one token map; no count hides frequent ones.")
+]
 Dtype = Annotated[Literal["f32", "bf16", "f16"], typer.Option(help="How weights are stored.")]
 Condition = Annotated[float, typer.Option(help="Most condition number of a key's matrices.")]
 Url = Annotated[str, typer.Option(help="Base of the veiled server, up to /v1.")]
+Foreign = Annotated[
+    bool,
+    typer.Option(
+        "--foreign", help="The server is another program than headrace serve: nothing says whose key its model has."
+    ),
+]
 UpstreamKey = Annotated[Path | None, typer.Option(help="File with the API key of the veiled server.")]
 
 
@@ -48,13 +54,13 @@ def keygen(
     out: NewKey,
     recipient: Recipients = [],  # noqa: B006
     passphrase_file: Passphrase = None,
-    budget: Budget = 10_000,
+    budget: Budget = 3_000,
     json: g.Json = False,
 ) -> None:
     """Make a key for a model, locked to age recipients or by a passphrase."""
     from headrace.model.catalogue import resolve
 
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.keyfile import write_key
     from headrace.privacy.veil.source import new_key
 
@@ -64,20 +70,20 @@ def keygen(
 
 
 @app.command()
+@with_flags(opening=Opening)
 def rotate(
     key: KeyArgument,
     recipient: Recipients = [],  # noqa: B006
-    identity: Identity = None,
-    passphrase_file: Passphrase = None,
     json: g.Json = False,
+    opening: Opening = Opening(),
 ) -> None:
     """Put a key of the next epoch in the key file's place: another token map and other matrices."""
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.keyfile import Lock, read_key, write_key
 
-    opener = opened_by(identity, passphrase_file)
+    opener = opening.opener()
     held, _ = read_key(key, opener)
-    if identity is not None and not recipient:
+    if opening.identity is not None and not recipient:
         raise InvalidRequest("A key that an identity opens is locked anew; give --recipient.", "recipient")
     fresh = held.rotated()
     write_key(key, fresh, Lock(tuple(recipient), None if recipient else opener.passphrase), replace_old=True)
@@ -85,25 +91,25 @@ def rotate(
 
 
 @app.command()
+@with_flags(opening=Opening)
 def export(
     model: Model,
     key: KeyFile,
     out: Target,
     dtype: Dtype = "f32",
     condition: Condition = 3.0,
-    identity: Identity = None,
-    passphrase_file: Passphrase = None,
     json: g.Json = False,
+    opening: Opening = Opening(),
 ) -> None:
     """Write the veiled model: safetensors, config.json and a signed veil.json, no tokenizer."""
     from headrace.model.catalogue import resolve
 
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.export import Export
     from headrace.privacy.veil.export import export as write
 
     how = Export(dtype, condition)
-    held, _ = unlocked(key, identity, passphrase_file)
+    held, _ = opening.unlocked(key)
     with progress_counts(quiet=json) as report:
         manifest = write(resolve(model), held, out, how, report)
     if json:
@@ -114,18 +120,18 @@ def export(
 
 
 @app.command()
+@with_flags(opening=Opening)
 def verify(
     folder: Folder,
     key: Annotated[Path | None, typer.Option(help="Key file, to check that the model is this key's.")] = None,
-    identity: Identity = None,
-    passphrase_file: Passphrase = None,
     json: g.Json = False,
+    opening: Opening = Opening(),
 ) -> None:
     """Check every file of a veiled model against its signature; with --key also whose it is."""
-    check_extra()
+    check_veil()
     from headrace.privacy.veil.artefact import verify as check
 
-    manifest = check(folder, None if key is None else unlocked(key, identity, passphrase_file)[0])
+    manifest = check(folder, None if key is None else opening.unlocked(key)[0])
     if json:
         print_json(asdict(manifest))
         return
@@ -134,14 +140,14 @@ def verify(
 
 
 @app.command()
-@with_flags(server=ServerConfig)
+@with_flags(opening=Opening, server=ServerConfig)
 def proxy(
     model: Model,
     key: KeyFile,
     url: Url = "http://127.0.0.1:8000/v1",
     upstream_key: UpstreamKey = None,
-    identity: Identity = None,
-    passphrase_file: Passphrase = None,
+    foreign: Foreign = False,
+    opening: Opening = Opening(),
     server: ServerConfig = ServerConfig(),
 ) -> None:
     """Serve the plain model's API here by a server that only sees veiled token ids. The key stays here."""
@@ -150,67 +156,22 @@ def proxy(
     from headrace.server.serve import serve
     from headrace.spec.ledger import Ledger
 
-    check_extra()
+    check_veil()
     if server.labels is not None:
         raise HeadraceError("--labels is for headrace serve: the veiled server shares pages as it likes; leave it out.")
     from headrace.privacy.veil.client import VeiledEngine
 
-    held, budget = unlocked(key, identity, passphrase_file)
+    held, budget = opening.unlocked(key)
     with progress_bars() as report:
         plain = load_model(resolve(model, report), Ledger())
     secret = None if upstream_key is None else first_line(upstream_key)
-    with VeiledEngine(plain, held, budget, url, secret) as engine:
+    with VeiledEngine(plain, held, budget, url, secret, foreign) as engine:
         if engine.unchecked:
             note(engine.unchecked)
         config = replace(server, model_name=server.model_name or engine.model_name)
         code = serve(engine, config, ready=lambda at: note(f"{config.model_name} answers at {at}/v1"))
     if code:
         raise typer.Exit(code)
-
-
-def check_extra() -> None:
-    """Raises HeadraceError where the libraries of the extra are missing."""
-    from importlib.util import find_spec
-
-    if not (find_spec("cryptography") and find_spec("pyrage")):
-        raise HeadraceError("The veil needs cryptography and pyrage; run `pip install headrace[privacy]`.")
-
-
-def first_line(path: Path) -> str:
-    return path.read_text("utf-8").splitlines()[0].strip() if path.stat().st_size else ""
-
-
-def asked_passphrase(file: Path | None, again: bool) -> str:
-    if file is None:
-        found: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=again, err=True)
-    else:
-        found = first_line(file)
-    if not found:
-        raise InvalidRequest("The passphrase is empty; give one, or --recipient.", "passphrase_file")
-    return found
-
-
-def lock(recipients: list[str], passphrase_file: Path | None) -> Lock:
-    from headrace.privacy.veil.keyfile import Lock
-
-    if recipients:
-        return Lock(tuple(recipients), None if passphrase_file is None else first_line(passphrase_file))
-    return Lock(passphrase=asked_passphrase(passphrase_file, again=True))
-
-
-def opened_by(identity: Path | None, passphrase_file: Path | None) -> Opener:
-    from headrace.privacy.veil.keyfile import Opener
-
-    if identity is not None:
-        lines = [line.strip() for line in identity.read_text("utf-8").splitlines()]
-        return Opener(next((line for line in lines if line.startswith("AGE-SECRET-KEY-")), ""))
-    return Opener(passphrase=asked_passphrase(passphrase_file, again=False))
-
-
-def unlocked(path: Path, identity: Path | None, passphrase_file: Path | None) -> tuple[ClientKey, TokenBudget]:
-    from headrace.privacy.veil.keyfile import read_key
-
-    return read_key(path, opened_by(identity, passphrase_file))
 
 
 def tell(key: ClientKey, path: Path, as_json: bool) -> None:

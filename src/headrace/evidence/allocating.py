@@ -96,7 +96,7 @@ class Board:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Difficulty:
     """`auc` of the difficulty, and of its parts alone, against the failure of the first attempt behind the probe.
 
     `blind`: how many estimates stay the same when every known answer is turned round. `bins`: the share of those
@@ -111,7 +111,7 @@ class Estimate:
     bins: list[float]
 
 
-def estimated(board: Board) -> Estimate:
+def estimated(board: Board) -> Difficulty:
     right = [_right(case, order[PROBE]) for case in board.cases for order in board.orders]
     wrong = [not one for one in right]
     hard = [record.difficulty for row in board.found for record in row]
@@ -121,7 +121,7 @@ def estimated(board: Board) -> Estimate:
     edges = _edges(board)
     inside = [bisect_right(edges, one) for one in hard]
     bins = [fmean(one for one, b in zip(right, inside, strict=True) if b == number) for number in range(BINS)]
-    return Estimate(value, interval, parts, _blind(board), len(hard), bins)
+    return Difficulty(value, interval, parts, _blind(board), len(hard), bins)
 
 
 def _parts(board: Board) -> dict[str, list[float]]:

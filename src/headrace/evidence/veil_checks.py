@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,9 +22,12 @@ from headrace.spec.sampling import Sampling, Stop
 MARGIN = 1e-3
 """Where the two likeliest logits are nearer than this, rounding may choose between them."""
 GREEDY = Sampling(temperature=0)
+Name = TypeVar("Name", bound=str)
+Paced: TypeAlias = Mapping[Name, tuple[Surface, Sequence[int]]]
+"""Engines, each with the prompt by which its speed is measured."""
 
 
-class Answered(NamedTuple):
+class GreedyAnswer(NamedTuple):
     """Ids of a prompt and of its greedy answer, and the answer's text where there is a tokenizer."""
 
     prompt: list[int]
@@ -51,7 +54,7 @@ class Compared:
         return not self.same_text if self.margin is None else self.margin > MARGIN
 
 
-def ask(engine: Surface, prompts: Sequence[Any], new: int) -> list[Answered]:
+def ask(engine: Surface, prompts: Sequence[Any], new: int) -> list[GreedyAnswer]:
     """All prompts at the same time, `new` tokens each."""
     handles = [engine.open_now(prompt) for prompt in prompts]
     asked = [list(handle.tokens) for handle in handles]
@@ -59,13 +62,13 @@ def ask(engine: Surface, prompts: Sequence[Any], new: int) -> list[Answered]:
     steps = [extension.result() for extension in extensions]
     for handle in handles:
         handle.drop()
-    return [Answered(ids, step.token_ids, step.text) for ids, step in zip(asked, steps, strict=True)]
+    return [GreedyAnswer(ids, step.token_ids, step.text) for ids, step in zip(asked, steps, strict=True)]
 
 
-def ask_by_ids(engine: Surface, tokens: TokenMap, asked: Sequence[Answered], new: int) -> list[Answered]:
+def ask_by_ids(engine: Surface, tokens: TokenMap, asked: Sequence[GreedyAnswer], new: int) -> list[GreedyAnswer]:
     """The same prompts, mapped by hand: what a client with this token map would read, without its text."""
     found = ask(engine, [tokens.veiled(each.prompt) for each in asked], new)
-    return [Answered(each.prompt, tokens.plain(got.ids), "") for each, got in zip(asked, found, strict=True)]
+    return [GreedyAnswer(each.prompt, tokens.plain(got.ids), "") for each, got in zip(asked, found, strict=True)]
 
 
 def logits_of(executor: Executor, ids: Sequence[int], start: int = 0) -> np.ndarray:
@@ -75,7 +78,7 @@ def logits_of(executor: Executor, ids: Sequence[int], start: int = 0) -> np.ndar
     return executor.submit(Batch(1, (row,))).result().logits
 
 
-def next_logits(executor: Executor, answered: Answered) -> np.ndarray:
+def next_logits(executor: Executor, answered: GreedyAnswer) -> np.ndarray:
     """Of each token of the answer before it was drawn, float32 [tokens, vocab]; a copy."""
     ids = [*answered.prompt, *answered.ids[:-1]]
     return logits_of(executor, ids, len(answered.prompt) - 1).copy()
@@ -87,7 +90,7 @@ def margins(logits: np.ndarray) -> np.ndarray:
     return first - second
 
 
-def compare(plain: Answered, found: Answered, logits: np.ndarray, other: np.ndarray) -> Compared:
+def compare(plain: GreedyAnswer, found: GreedyAnswer, logits: np.ndarray, other: np.ndarray) -> Compared:
     """An answer and its logits [tokens, vocab] against the plain one's, both by the plain ids."""
     apart = float(np.abs(logits - other).max())
     for at, (mine, theirs) in enumerate(zip(plain.ids, found.ids, strict=True)):
@@ -97,31 +100,16 @@ def compare(plain: Answered, found: Answered, logits: np.ndarray, other: np.ndar
 
 
 def compare_all(
-    plain: Sequence[Answered], found: Sequence[Answered], executors: tuple[Executor, Executor], tokens: TokenMap
+    plain: Sequence[GreedyAnswer], found: Sequence[GreedyAnswer], executors: tuple[Executor, Executor], tokens: TokenMap
 ) -> list[Compared]:
     """Every prompt; `executors` of the plain and of the veiled folder, which sees ids as `tokens` maps them."""
     order = tokens.veiled(range(executors[0].spec.vocab))
     rows = []
     for one, other in zip(plain, found, strict=True):
-        moved = Answered(tokens.veiled(one.prompt), tokens.veiled(one.ids), "")
+        moved = GreedyAnswer(tokens.veiled(one.prompt), tokens.veiled(one.ids), "")
         veiled = next_logits(executors[1], moved)[:, order]
         rows.append(compare(one, other, next_logits(executors[0], one), veiled))
     return rows
-
-
-def decode_rates(
-    engines: Mapping[str, tuple[Surface, Sequence[int]]], rounds: int, tokens: int
-) -> dict[str, list[float]]:
-    """Tokens a second after the first, of each engine with its prompt, in alternation."""
-    names = list(engines)
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    for name in names:
-        pace(*engines[name], tokens)
-    for number in range(rounds):
-        start = number % len(names)
-        for name in names[start:] + names[:start]:
-            rates[name].append(pace(*engines[name], tokens).decode)
-    return rates
 
 
 class Pace(NamedTuple):
@@ -136,6 +124,20 @@ def pace(engine: Surface, prompt: Sequence[int], tokens: int) -> Pace:
         step = handle.extend(Stop(tokens=tokens, ignore_eos=True), GREEDY).result()
     rest = step.seconds - step.first_token_seconds
     return Pace(len(prompt) / step.first_token_seconds, (len(step.token_ids) - 1) / rest)
+
+
+def one_round(engines: Paced[Name], number: int, tokens: int) -> dict[Name, Pace]:
+    """Of every engine with its prompt, one after the other; the round's number turns their order."""
+    names = list(engines)
+    start = number % len(names)
+    return {name: pace(*engines[name], tokens) for name in names[start:] + names[:start]}
+
+
+def decode_rates(engines: Paced[Name], rounds: int, tokens: int) -> dict[Name, list[float]]:
+    """Tokens a second after the first, of each engine in each round; one more round before warms them all."""
+    one_round(engines, 0, tokens)
+    found = [one_round(engines, number, tokens) for number in range(rounds)]
+    return {name: [each[name].decode for each in found] for name in engines}
 
 
 def attack(public: Path, deployed: Path, tokens: TokenMap, by_norms: bool = True) -> Recovery:

@@ -6,15 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from headrace.backends.select import choose_backend, make_executor
+from headrace.engine.engine import Engine
 from headrace.evidence.stage import RandomWeights, Stage, tiny_spec
 from headrace.model.loading import ResidentStore, load_model
 from headrace.model.tensor import Tensor
@@ -41,6 +42,10 @@ LOGITS = 64
 ROOM = 8_192
 """Tokens whose state a stage has room for."""
 BUDGET = 1_000_000
+KNOWN = bytes(range(32))
+"""A secret that everybody knows: figures of its keys are those of any key, and can be had again."""
+Twin: TypeAlias = Literal["plain", "untied", "veiled"]
+TWINS: tuple[Twin, ...] = get_args(Twin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,8 @@ class Pair:
         """Writes both folders. Raises what `export` does."""
         key = key_of(source, secret)
         plain, veiled = folder / f"plain-{kind}", folder / f"veiled-{kind}"
-        write_plain(source, plain, kind)
-        export(source, key, veiled, Export(kind))
+        write_twin("plain", source, key, plain, kind)
+        write_twin("veiled", source, key, veiled, kind)
         return cls(source, plain, veiled, key, TokenMap.of(key))
 
     def tokenizer(self) -> Tokenizer | None:
@@ -73,6 +78,14 @@ def key_of(source: Path, secret: bytes | None = None) -> ClientKey:
 
 
 # -- folders ---------------------------------------------------------------------------------------
+
+
+def write_twin(twin: Twin, source: Path, key: ClientKey, folder: Path, kind: Kind) -> None:
+    """The model as it is, with a head of its own, or veiled. Raises what `export` does."""
+    if twin == "veiled":
+        export(source, key, folder, Export(kind))
+    else:
+        write_plain(source, folder, kind, tied=False if twin == "untied" else None)
 
 
 def write_plain(source: Path, folder: Path, kind: Kind, tied: bool | None = None) -> None:
@@ -154,6 +167,21 @@ def stage_of(
     weights = ResidentStore({**held, **(changed or {})})
     limits = Limits((pages_for(ROOM),) * len(loaded.spec.state_groups()), MOST_TOKENS, logits)
     return Stage(make_executor(loaded.spec, weights, limits, ledger, how), tokenizer, loaded.name)
+
+
+@contextmanager
+def paced(
+    staged: Callable[[Twin], Stage], tokens: TokenMap, times: int = 1
+) -> Iterator[dict[Twin, tuple[Engine, list[int]]]]:
+    """An engine of each twin with what it goes on from: `times` one question, in the ids that it knows."""
+    with ExitStack() as stack:
+        engines: dict[Twin, tuple[Engine, list[int]]] = {}
+        for twin in TWINS:
+            stage = stack.enter_context(staged(twin))
+            engine = stack.enter_context(stage.engine())
+            prompt = engine.encode(told_prompts(stage.tokenizer, 1)[0]) * times
+            engines[twin] = (engine, tokens.veiled(prompt) if twin == "veiled" else prompt)
+        yield engines
 
 
 @contextmanager

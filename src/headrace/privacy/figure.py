@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from headrace.privacy.report import PROFILES, Line, Report
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 64, 40, 24, 64
+LETTER, ROW = 6.5, 14
+"""Pixels that a letter takes across at most, on average, and a line of text down."""
 COLOURS = dict(zip(PROFILES, ("#666666", "#d55e00", "#0072b2", "#009e73"), strict=True))
 
 
@@ -16,13 +19,14 @@ def figure(report: Report) -> str:
     """The axis of slowdowns is logarithmic. Profiles without both figures are named below as not measured."""
     shown = [line for line in report.lines if line.slowdown is not None and line.recovery is not None]
     high = max(1, math.ceil(max((math.log10(line.slowdown) for line in shown if line.slowdown), default=0) + 1e-9))
-    missing = ", ".join(line.profile for line in report.lines if line not in shown)
+    missing = "; ".join(line.profile for line in report.lines if line not in shown)
+    below = textwrap.wrap(f"not measured: {missing}", int((WIDTH - LEFT) / LETTER)) if missing else []
+    height = HEIGHT + ROW * max(len(below) - 1, 0)
     title = f"Slowdown against recovery: {report.model}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif"'
     parts = [f'{head} font-size="12" role="img"><title>{escape(title)}</title>']
     parts += ['<rect width="100%" height="100%" fill="#ffffff"/>', *_axes(high), *_marks(shown, high)]
-    if missing:
-        parts.append(_text(LEFT, HEIGHT - 6, f"not measured: {missing}"))
+    parts += [_text(LEFT, HEIGHT - 6 + ROW * row, words) for row, words in enumerate(below)]
     return "\n".join([*parts, "</svg>\n"])
 
 
@@ -51,19 +55,21 @@ def _axes(high: int) -> list[str]:
 
 
 def _marks(lines: Sequence[Line], high: int) -> list[str]:
-    """Names stand beside their marks, one below the other where marks lie close."""
-    parts, used = [], list[tuple[float, float]]()
+    """Names stand beside their marks, towards the middle; where they would meet, one above or below the other."""
+    parts, used = [], list[tuple[float, float, float]]()
     for line in lines:
         assert line.slowdown is not None and line.recovery is not None
         x, y, colour = _x(line.slowdown, high), _y(line.recovery.value), COLOURS[line.kind]
         low, top = _y(line.recovery.low), _y(line.recovery.high)
         parts.append(f'<path d="M{x} {low}V{top}" stroke="{colour}" stroke-opacity="0.4" stroke-width="3"/>')
         parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
-        place = y + 4
-        while any(abs(x - other) < 90 and abs(place - height) < 14 for other, height in used):
-            place += 14
-        used.append((x, place))
-        parts.append(_text(x + 9, place, f"{line.profile} ({line.attack})"))
+        name, right = f"{line.profile} ({line.attack})", x > WIDTH / 2
+        wide, step = LETTER * len(name), ROW if y < HEIGHT / 2 else -ROW
+        left, place = x - 9 - wide if right else x + 9, y + 4
+        while any(left < end and begin < left + wide and abs(place - at) < ROW for begin, end, at in used):
+            place += step
+        used.append((left, left + wide, place))
+        parts.append(_text(x - 9 if right else x + 9, place, name, "end" if right else "start"))
     return parts
 
 

@@ -77,15 +77,18 @@ def measured(
     """`known`: ids of the attacker's own text, by which the veiled model is made an oracle of `tokens` ids.
 
     `runs` 0 measures no slowdown. `results`: folder of the other profiles' result files, by default this checkout's.
+    Raises InvalidRequest for what this model cannot be measured by.
     """
-    recoveries = []
+    if known is not None and not case.deployed.spec.causal:
+        name = (case.public or case.deployed).name
+        raise InvalidRequest(f"{name} is an encoder, which writes no text to attack; leave --known out.", "known")
+    slower, recoveries = None, []
+    if case.public is not None and runs and case.public.spec.vocab == case.deployed.spec.vocab:
+        slower = slowdown(case.public, case.deployed, runs, options)
     if case.public is not None:
         recoveries.append(align_folder(case.public, case.deployed, case.truth))
     if known is not None:
         recoveries.append(_oracle(case, known, tokens, options))
-    slower = None
-    if case.public is not None and runs and case.public.spec.vocab == case.deployed.spec.vocab:
-        slower = slowdown(case.public, case.deployed, runs, options)
     folder = results_folder() if results is None else results
     lines = (plain_line(), veil_line(slower, recoveries), *stored_lines(folder))
     return Report(case.deployed.name if case.public is None else case.public.name, lines, tuple(recoveries))
@@ -100,8 +103,12 @@ def _oracle(case: Case, known: np.ndarray, tokens: int, options: EngineOptions) 
 def slowdown(plain: Opened, veiled: Opened, runs: int, options: EngineOptions = EngineOptions()) -> float:
     """Seconds a token of the veiled model over the plain one's at the same weight type: the median of alternations.
 
-    One sequence is decoded after a short prompt; of an encoder a whole text is run.
+    One sequence is decoded after a short prompt; of an encoder a whole text is run. Raises InvalidRequest for a
+    context that does not hold it.
     """
+    if (least := min(plain.spec.context, veiled.spec.context)) < PROMPT + DECODED:
+        needed = f"has a context of {least} tokens, and the slowdown is measured over {PROMPT + DECODED}"
+        raise InvalidRequest(f"{plain.name} {needed}; give --runs 0.", "runs")
     kind = cast("Kind", veiled.tensors["embed.weight"].kind)
     weights = {name: _as_kind(tensor, kind) for name, tensor in plain.tensors.items()}
     ratios: list[float] = []

@@ -84,7 +84,10 @@ class Report:
         return "\n".join([self.model, "", *table, "", "Who sees what", *sees, *([""] if attacks else []), *attacks, ""])
 
     def check(self, threshold: float) -> None:
-        """Raises RecoveryOverThreshold where the veil's line lies over it, InvalidRequest where nothing attacked it."""
+        """Raises RecoveryOverThreshold where the veil's line lies over it.
+
+        Raises InvalidRequest where nothing attacked it, or no key scored the attacks.
+        """
         if not self.recoveries:
             raise InvalidRequest(
                 "No attack was run, so nothing can be said of the threshold; give --public or --known.", "threshold"

@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from headrace.spec.budget import Budget, Spend
@@ -69,6 +69,11 @@ class Account:
         """Whether a bound, here or in a budget around, has refused or cut something."""
         return any(account.stopped_by for account in self.chain)
 
+    @property
+    def timed(self) -> bool:
+        """Whether the time of this budget, or of one around it, is bounded."""
+        return any(account.budget.seconds is not None for account in self.chain)
+
     def overdue(self) -> bool:
         """Whether the time of this budget, or of one around it, is over."""
         for account in self.chain:
@@ -110,17 +115,15 @@ class Account:
             account.spend.pages = max(account.spend.pages, account.pages_held)
 
     @contextmanager
-    def holding(self, reserved: Amount) -> Iterator[None]:
-        """Pages of a reservation are held inside; behind it all of it is settled as used."""
+    def holding(self, pages: int) -> Iterator[None]:
+        """Pages of a reservation are held inside, and neither held nor reserved behind it."""
         for account in self.chain:
-            account._reserve(Amount(pages=reserved.pages), -1)
-        self.hold(reserved.pages)
+            account._reserve(Amount(pages=pages), -1)
+        self.hold(pages)
         try:
             yield
         finally:
-            self.hold(-reserved.pages)
-            rest = replace(reserved, pages=0)
-            self.settle(rest, rest)
+            self.hold(-pages)
 
     @contextmanager
     def passing(self, seen: dict[str, int]) -> Iterator[None]:

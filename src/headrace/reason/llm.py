@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from types import UnionType
 from typing import Any
 
 from headrace.engine import llm
@@ -16,6 +17,7 @@ from headrace.reason.scorers import scorer_named
 from headrace.reason.solve import Order, Result, solve
 from headrace.reason.task import Task
 from headrace.spec.budget import Budget
+from headrace.spec.errors import InvalidRequest
 from headrace.spec.reasoning import AnswerSpace, Scorer
 from headrace.spec.sampling import Sampling, Stop
 from headrace.spec.trace import Event, Trace
@@ -95,6 +97,10 @@ class LLM(llm.LLM):
     def _task(self, question: str | Task, answer: str | AnswerSpace, max_tokens: int) -> Task:
         if isinstance(question, Task):
             return question
+        _check("question", question, str, "a text or a Task")
+        _check("max_tokens", max_tokens, int, "a whole number")
+        if not isinstance(answer, str) and not hasattr(answer, "extract"):
+            raise InvalidRequest(f"answer is {answer!r}; give a kind like 'number' or an AnswerSpace.", "answer")
         tokenizer = self.engine.tokenizer
         chat = tokenizer is not None and tokenizer.chat_template is not None
         space = answer_space(answer) if isinstance(answer, str) else answer
@@ -110,10 +116,23 @@ def _order(
     adapter: str | None,
     adapter_scale: float | None,
 ) -> Order:
+    _check("strategy", strategy, str, "a text like 'self_consistency(n=8)'")
+    if not isinstance(scorer, str | None) and not hasattr(scorer, "score"):
+        raise InvalidRequest(f"scorer is {scorer!r}; give 'judge', 'probe(NAME)' or a Scorer.", "scorer")
+    _check("budget", budget, str | Budget | None, "a text like '400 tok' or a Budget")
+    _check("seed", seed, int | None, "a whole number, or None to draw one")
+    _check("sampling", sampling, Sampling | None, "a Sampling")
+    _check("adapter", adapter, str | None, "the name of one that is loaded")
     order = Order(strategy, scorer=scorer_named(scorer, folders=True) if isinstance(scorer, str) else scorer, seed=seed)
     spent = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
     identity = {"adapter": adapter, "adapter_scale": 1.0 if adapter_scale is None else adapter_scale}
     return replace(order, budget=spent, sampling=sampling or Sampling(temperature=0.8), principal=identity)
+
+
+def _check(name: str, value: object, kinds: type | UnionType, instead: str) -> None:
+    """Raises InvalidRequest for a value of another type."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise InvalidRequest(f"{name} is {value!r}; give {instead}.", name)
 
 
 def _in_new_loop(work: Any) -> Any:

@@ -152,19 +152,21 @@ class Node:
         self.run.purse.pages.cut(self.id, mark.length)
 
     async def score(self, texts: Sequence[str], ahead: bool = False) -> list[list[float]] | None:
-        """Log-probabilities of every token of each continuation; None where budget or context do not allow it.
+        """Log-probabilities of every token of each continuation; None where budget or context do not allow them.
 
         `ahead`: its prompt has not been computed yet and is, once for all continuations.
         """
         data = self.recorded("logprobs", list(texts))
         if data is None:
             pieces = [self.run.running()._encode_piece(text) for text in texts]
-            data = {"logprobs": None, **REFUSED}
+            bill, found, purse = dict(REFUSED), None, self.run.purse
             if self._fits(max(map(len, pieces), default=0)):
-                async with self.run.purse.look(len(self.tokens), [len(piece) for piece in pieces]) as bill:
+                async with purse.look(len(self.tokens), [len(piece) for piece in pieces]) as bill:
                     if ahead and bill["prefill"]:
                         await self.prefill()
-                    data = {"logprobs": await self.live().score(pieces) if bill["prefill"] else None, **bill}
+                    if bill["prefill"]:
+                        found = await purse.timed(lambda: self.live().score(pieces), bill)
+            data = {"logprobs": found, **bill}
             self.record("logprobs", list(texts), data)
         else:
             await self.run.purse.looked(data)
@@ -175,17 +177,17 @@ class Node:
         """Hidden states in float32, as the engine's verb gives them; None where the budget does not allow it."""
         data = self.recorded("read", [what, pool])
         if data is None:
-            bill, values = dict(REFUSED), np.zeros(0, np.float32)
+            bill, found, purse = dict(REFUSED), None, self.run.purse
             if self._fits(0):
                 count = 1 if pool == "last" else len(self.tokens)  # all of them are computed again
-                async with self.run.purse.look(len(self.tokens) - count, [count]) as bill:
-                    values = await self.live().read(what, pool) if bill["prefill"] else values
-            packed = base64.b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
-            data = {"values": packed, "shape": list(values.shape), **bill}
+                async with purse.look(len(self.tokens) - count, [count]) as bill:
+                    if bill["prefill"]:
+                        found = await purse.timed(lambda: self.live().read(what, pool), bill)
+            data = {**_packed(found), **bill}
             self.record("read", [what, pool], data)
         else:
             await self.run.purse.looked(data)
-        if not data["prefill"]:
+        if data["cut"] or not data["prefill"]:
             return None
         return np.frombuffer(base64.b64decode(data["values"]), np.float32).reshape(data["shape"])
 
@@ -227,10 +229,9 @@ class Node:
         """Computes its prompt now, so that forks share all of it; later, where a look at the clock has ended it."""
         if self.ending is not None:
             return
-        extension = self.live().extend(Stop(tokens=0))
-        with self.run.purse.watched(extension):
-            step = await extension
-        self.run.purse.note_cached(self.id, step.cached_tokens)
+        step = await self.run.purse.timed(lambda: self.live().extend(Stop(tokens=0)))
+        if step is not None:
+            self.run.purse.note_cached(self.id, step.cached_tokens)
 
     def end_where(self, ending: Stop) -> None:
         """Marks it as ended where its text or its length has come to the end of an attempt."""
@@ -277,18 +278,16 @@ class Node:
         if ask <= 0:
             return nothing | {"ending": "length", "cut": None}
         account = purse.account
-        if account.overdue():
-            account.stop("seconds")
-            return nothing | {"ending": "budget", "cut": "seconds"}
         reserved, cut = await account.reserve(lambda: purse.affordable(self.id, start, ask))
-        used = Amount()
+        used, step = Amount(), None
         try:
-            if reserved.tokens == 0:
+            if reserved.tokens:
+                part = replace(stop, tokens=reserved.tokens)
+                step = await purse.timed(lambda: self.live().extend(part, sampling))
+                cut = "seconds" if step is None or step.finish_reason == "cancelled" else cut
+            if step is None:
                 account.stop(cut or "tokens")
                 return nothing | {"ending": "budget", "cut": cut}
-            extension = self.live().extend(replace(stop, tokens=reserved.tokens), sampling)
-            with purse.watched(extension):
-                step = await extension
             count = len(step.token_ids)
             used = Amount(tokens=count, flops=purse.cost.flops(start, count))
             ending = _ending(step, stop, cut)
@@ -297,7 +296,7 @@ class Node:
             confidences = [known for top in tops if (known := token_confidence(top)) is not None]
             found: dict[str, Any] = {"tokens": step.token_ids, "text": self._text_of(step.token_ids), "ending": ending}
             found |= {"logprobs": logprobs, "confidences": confidences, "drawn": count, "flops": used.flops}
-            bound = None if ending != "budget" else "seconds" if step.finish_reason == "cancelled" else cut
+            bound = cut if ending == "budget" else None
             if bound is not None:
                 account.stop(bound)
             return found | {"cut": bound}
@@ -319,7 +318,13 @@ class Node:
 def _ending(step: Step, stop: Stop, cut: str | None) -> Ending:
     if step.finish_reason == "stop":
         return "end" if isinstance(step.stop, int) and step.stop not in stop.token_ids else "stop"
-    return "budget" if step.finish_reason == "cancelled" or cut is not None else "length"
+    return "length" if cut is None else "budget"
+
+
+def _packed(values: np.ndarray | None) -> dict[str, Any]:
+    """Hidden states for the trace; nothing where there are none."""
+    found = np.zeros(0, np.float32) if values is None else np.ascontiguousarray(values, np.float32)
+    return {"values": base64.b64encode(found.tobytes()).decode(), "shape": list(found.shape)}
 
 
 def _as_text(written: bytes) -> str:

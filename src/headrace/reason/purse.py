@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from headrace.engine.answer import Extension
+from headrace.engine.answer import Answer
 from headrace.reason.account import Account, Amount
 from headrace.reason.cost import TokenCost
 from headrace.reason.pages import PageBook, pages_of
 from headrace.spec.budget import Budget
+from headrace.spec.errors import Cancelled
 from headrace.spec.events import EventLog, StepEvent
 from headrace.spec.model import PAGE_TOKENS
 
+T = TypeVar("T")
+
 Bill = dict[str, Any]
-"""What a verb cost and the bound that refused it: `prefill`, `flops`, `cut`; kept in the trace."""
+"""What a verb cost and the bound that refused or ended it: `prefill`, `flops`, `pages`, `cut`; kept in the trace."""
 
 
 class Purse:
@@ -30,6 +35,8 @@ class Purse:
         self.pages = PageBook()
         self._events = events
         self._cached: dict[str, int] = {}
+        self._running: dict[Answer[Any], Account] = {}
+        self._gate = threading.Lock()
 
     @contextlib.contextmanager
     def within(self, budget: Budget) -> Iterator[None]:
@@ -64,31 +71,39 @@ class Purse:
             return bill
 
     def look(self, start: int, counts: Sequence[int]) -> AbstractAsyncContextManager[Bill]:
-        """Pays for pieces that are each looked at behind `start`, all or none; inside, their pages are held."""
+        """Pays for pieces that are each looked at behind `start`, all or none; inside, their pages are held.
+
+        What the bill says at the end is paid: `timed` changes it where the time is over.
+        """
         pages = sum(pages_of(start + count - 1) - (start - 1) // PAGE_TOKENS for count in counts if count)
         return self._paying(start, counts, lambda: pages)
 
     @contextlib.asynccontextmanager
     async def _paying(self, start: int, counts: Sequence[int], pages: Callable[[], int]) -> AsyncIterator[Bill]:
+        account = self.account
         bill: Bill = {"prefill": 0, "flops": 0.0, "pages": 0, "cut": None}
-        if self.account.overdue():
-            self.account.stop("seconds")
+        if account.overdue():
+            account.stop("seconds")
             yield bill | {"cut": "seconds"}
             return
         flops = sum(self.cost.flops(start, count) for count in counts)
 
         def fit() -> tuple[Amount, str | None]:
             wanted = Amount(prefill=sum(counts), flops=flops, pages=pages())
-            short = (name for name in ("prefill", "flops", "pages") if getattr(wanted, name) > self.account.left(name))
+            short = (name for name in ("prefill", "flops", "pages") if getattr(wanted, name) > account.left(name))
             cut = next(short, None)
             return (wanted, None) if cut is None else (Amount(), cut)
 
-        account = self.account
         reserved, cut = await account.reserve(fit)
-        if cut is not None:
-            account.stop(cut)
-        with account.holding(reserved):
-            yield bill | {"prefill": reserved.prefill, "flops": reserved.flops, "pages": reserved.pages, "cut": cut}
+        bill |= {"prefill": reserved.prefill, "flops": reserved.flops, "pages": reserved.pages, "cut": cut}
+        try:
+            with account.holding(reserved.pages):
+                yield bill
+        finally:
+            rest = replace(reserved, pages=0)
+            account.settle(rest, replace(rest, prefill=bill["prefill"], flops=bill["flops"]))
+            if bill["cut"] is not None:
+                account.stop(bill["cut"])
 
     async def looked(self, data: Mapping[str, Any]) -> None:
         """Holds the pages of a recorded look for a moment, beside those of the looks that were made with it."""
@@ -113,19 +128,38 @@ class Purse:
         return sum(self._cached.values())
 
     @contextlib.contextmanager
-    def watched(self, extension: Extension) -> Iterator[None]:
-        """Ends the extend at the first engine step after which the time is over."""
-        account = self.account
-        if all(nested.budget.seconds is None for nested in account.chain):
-            yield
-            return
-
-        def look(event: StepEvent) -> None:
-            if account.overdue():
-                extension.cancel()
-
-        stop = self._events.listen(look)
+    def watch(self) -> Iterator[None]:
+        """Inside, what is `timed` ends at the first engine step after which its time is over."""
+        stop = self._events.listen(self._end_overdue)
         try:
             yield
         finally:
             stop()
+
+    async def timed(self, start: Callable[[], Answer[T]], bill: Bill | None = None) -> T | None:
+        """What `start` sets going; None where the time is over before, or before a score or a read is done.
+
+        An extend ends with what it has. The `bill` of a look is told: what never began is not paid.
+        """
+        account, bill = self.account, {} if bill is None else bill
+        with self._gate:  # no step ends between the look at the clock and the start
+            if account.overdue():
+                bill |= {"prefill": 0, "flops": 0.0, "cut": "seconds"}
+                return None
+            answer = start()
+            if account.timed:
+                self._running[answer] = account
+        try:
+            return await answer
+        except Cancelled:
+            bill["cut"] = "seconds"
+            return None
+        finally:
+            with self._gate:
+                self._running.pop(answer, None)
+
+    def _end_overdue(self, event: StepEvent) -> None:
+        with self._gate:
+            for answer, account in self._running.items():
+                if account.overdue():
+                    answer.cancel()

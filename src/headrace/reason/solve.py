@@ -151,7 +151,8 @@ async def replay(trace: Trace, answers: AnswerSpace | None = None, meta: Mapping
 async def _carried_out(run: Run, plan: Plan, order: Order) -> Result:
     trace = run.journal.trace
     try:
-        await plan.run(run)
+        with run.purse.watch():
+            await plan.run(run)
         if not run.candidates:
             await run.finish(list(run.live.values())[:1])
         if not run.candidates:

@@ -229,7 +229,7 @@ def _named(name: str) -> Strategy:
     if name in known:
         return known[name]
     near = get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}" if near else "see headrace strategies"
+    hint = f"did you mean {near[0]}? `headrace strategies` lists them" if near else "`headrace strategies` lists them"
     raise InvalidRequest(f"There is no strategy {name!r}; {hint}.", "strategy")
 
 

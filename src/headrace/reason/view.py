@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.reason.answers import Text, answer_space
+from headrace.reason.choose import groups
+from headrace.spec.errors import InvalidRequest
+from headrace.spec.reasoning import AnswerSpace
 from headrace.spec.trace import Event, Trace
 
 
@@ -57,10 +62,17 @@ class Tree:
                 self._by_id[node].score = value
         elif event.kind == "candidate":
             (node,) = data["asked"]
-            self._by_id[node].answer, self._by_id[node].finished = data["answer"], True
+            self._by_id[node].answer, self._by_id[node].finished = data["answer"], data["finished"]
             self._candidates[len(self._candidates)] = node
         elif event.kind == "best":
             self.best = self._candidates[data["candidate"]]
+
+    def votes(self, space: AnswerSpace) -> dict[str, int]:
+        """How many finished candidates gave the answer that a branch has, by its id; those without one are left out."""
+        ended = [branch for branch in self._by_id.values() if branch.finished and branch.answer is not None]
+        leads = groups([branch.answer for branch in ended], space)
+        counts = Counter(leads)
+        return {branch.id: counts[lead] for branch, lead in zip(ended, leads, strict=True)}
 
     def _place(self, id: str, parent: Branch | None) -> None:
         branch = self._by_id[id] = Branch(id)
@@ -70,19 +82,26 @@ class Tree:
 def preferences(trace: Trace) -> Iterator[dict[str, Any]]:
     """For each node on the way to the best candidate that has a sibling: the context, it, and each worse sibling.
 
-    No pair crosses branches (TP-LLaMA, 2406.07115).
+    A sibling is worse by a lower score or, where not both have one, if it ended with an answer that fewer
+    candidates gave than the best one's: what only came second in a tie is not. No pair crosses branches
+    (TP-LLaMA, 2406.07115).
     """
     tree = Tree.of(trace)
     if tree.best is None:
         return
-    question = str(trace.header["question"])
+    question, votes = str(trace.header["question"]), tree.votes(_space(trace.header["answers"]))
+
+    def worse(other: Branch, chosen: Branch) -> bool:
+        if other.score is not None and chosen.score is not None:
+            return other.score < chosen.score
+        return other.finished and votes.get(other.id, 0) < votes.get(str(tree.best), 0)
 
     def walk(branch: Branch, context: str) -> Iterator[dict[str, Any]]:
         here = context + branch.text
         ahead = [kid for kid in branch.kids if tree.best == kid.id or str(tree.best).startswith(f"{kid.id}.")]
         for kid in ahead:
             for other in branch.kids:
-                if other is not kid and other.text.strip() and other.text != kid.text and _worse(other, kid):
+                if other is not kid and other.text.strip() and other.text != kid.text and worse(other, kid):
                     yield {"prompt": question, "context": here, "chosen": kid.text, "rejected": other.text}
             yield from walk(kid, here)
 
@@ -91,7 +110,9 @@ def preferences(trace: Trace) -> Iterator[dict[str, Any]]:
             yield from walk(root, "")
 
 
-def _worse(other: Branch, chosen: Branch) -> bool:
-    if other.score is not None and chosen.score is not None:
-        return other.score < chosen.score
-    return other.finished and other.answer != chosen.answer
+def _space(name: str) -> AnswerSpace:
+    """That of the run; one without a name, which no trace holds, is taken for text."""
+    try:
+        return answer_space(name)
+    except InvalidRequest:
+        return Text()

@@ -19,10 +19,10 @@ from headrace.server.chat import chat
 from headrace.server.completions import completions
 from headrace.server.config import ServerConfig
 from headrace.server.embeddings import embeddings
-from headrace.server.errors import ApiError, draining, error_response
+from headrace.server.errors import STOPPED, ApiError, draining, error_response
 from headrace.server.openapi import document
 from headrace.server.replies import Health, ModelCard, ModelList
-from headrace.server.service import Context, Endpoint, Handler, Service, json_reply
+from headrace.server.service import Context, Endpoint, Handler, Service, json_reply, log
 from headrace.server.tokens import detokenize, tokenize
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ async def _health(context: Context) -> ASGIApp:
         raise draining()
     for engine in {service.engine, service.embedder}:
         if reason := engine.healthy():
-            raise ApiError(503, f"The engine does not run ({reason}); restart the server.", code="unhealthy")
+            log.error("The engine does not run: %s", reason)
+            raise ApiError(503, STOPPED, code="unhealthy")
     return json_reply(Health("ok", service.name))
 
 

@@ -9,6 +9,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from headrace.privacy.veil.errors import UpstreamFailed
 from headrace.spec.errors import (
     ContextExceeded,
     EngineStopped,
@@ -19,6 +20,8 @@ from headrace.spec.errors import (
 )
 
 INVALID = "invalid_request_error"
+STOPPED = "The engine has stopped; try again later, or ask whoever runs the server to read its log and restart it."
+"""All that a client is told: what ended an engine names files, sizes and code, and stands in the log."""
 _KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -98,7 +101,8 @@ def to_api_error(error: Exception) -> ApiError:
         wait = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
         return ApiError(429, str(error), code="overloaded", headers=wait)
     if isinstance(error, EngineStopped):
-        return ApiError(503, str(error), code="engine_stopped")
+        said = str(error) if isinstance(error, UpstreamFailed) else STOPPED
+        return ApiError(503, said, code="engine_stopped")
     if isinstance(error, (ContextExceeded, PagesExhausted)):
         return refused(str(error), code="context_length_exceeded")
     if isinstance(error, HeadraceError):

@@ -22,7 +22,7 @@ from headrace.server.lifecycle import Job, Lifecycle
 from headrace.server.logprobs import TokenNames
 from headrace.server.metrics import Metrics
 from headrace.server.schema import EmbeddingRequest, GenerationRequest, decode
-from headrace.spec.errors import HeadraceError, Overloaded
+from headrace.spec.errors import EngineStopped, HeadraceError, Overloaded
 
 if TYPE_CHECKING:
     from headrace.engine.surface import Surface
@@ -161,6 +161,8 @@ class Endpoint:
         except Exception as error:
             if not isinstance(error, HeadraceError):
                 log.exception("A request to %s failed.", scope["path"])
+            elif isinstance(error, EngineStopped):
+                log.error("A request to %s failed: %s", scope["path"], error)
             if not reply.status:
                 await error_response(error)(scope, receive, reply)
             else:

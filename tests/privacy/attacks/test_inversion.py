@@ -131,6 +131,7 @@ def test_tokens_that_fall_together_count_as_fewer() -> None:
     assert together.value == apart.value == 0.5
     assert together.high - together.low > 2 * (apart.high - apart.low)
     assert clustered([whole] * 8, 0.01).low == pytest.approx(8 / (8 + 1.96**2), abs=1e-3)
+    assert clustered([mixed], 0.01).high - clustered([mixed], 0.01).low > 0.8, "one prompt is one trial"
     assert clustered([whole], 0.01).high == 1.0 and clustered([none], 0.01).contains_chance
 
 

@@ -13,6 +13,7 @@ from headrace.privacy.attacks.recovery import (
     Cost,
     Recovery,
     RecoveryOverThreshold,
+    score_confidence,
     score_map,
     share,
 )
@@ -70,6 +71,12 @@ def test_a_threshold_fails_above_and_passes_at() -> None:
         result.check(0.49)
     with pytest.raises(RecoveryOverThreshold):
         result.check(float("nan"))
+
+
+def test_a_threshold_says_nothing_of_what_no_key_scored() -> None:
+    unsure = score_confidence("some", np.zeros(4, bool), 0.1, COST)
+    with pytest.raises(InvalidRequest, match="give --key, or leave --threshold out"):
+        unsure.check(0.5)
 
 
 def test_the_clock_counts_work_and_bytes() -> None:

@@ -18,6 +18,7 @@ pytest.importorskip("headrace.backends.native._kernels", reason="the native kern
 from headrace.model.loading import load_model
 from headrace.privacy.attacks.corpora import Work
 from headrace.privacy.report import stored_lines
+from headrace.privacy.split.utility import Utility
 from headrace.spec.ledger import Ledger
 from server.twin import write_twin
 
@@ -65,6 +66,24 @@ def test_every_cell_runs_and_none_twice(bench: tuple[ModuleType, ModuleType, Mod
     clear, noisy, mpc = stored_lines(tmp_path / "results")
     assert (clear.profile, noisy.profile, mpc.profile) == ("split:1", "split:1, noise 1", "mpc")
     assert clear.recovery is not None and clear.recovery.value == 1.0 and clear.slowdown == exact["slowdown"]
+
+
+def test_what_noise_costs_has_an_interval_of_prompts(
+    bench: tuple[ModuleType, ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two prompts whose tokens all stay and two whose tokens all change are no more than four trials."""
+    parts, source = bench[1], write_twin(tmp_path)
+    loaded = load_model(source, Ledger())
+    subject = parts.Subject("twin", source, loaded.spec, loaded.weights, lambda text: list(text.encode()), threads=1)
+    kept = iter([True, False] * 2)
+
+    def whole(plain: np.ndarray, split: np.ndarray) -> Utility:
+        return Utility(np.full(len(plain), next(kept)), 0.5, 1.0)
+
+    monkeypatch.setattr(Utility, "of", whole)
+    found = parts.utility(subject, k=1, noise=0.0, prompts=4, length=12)
+    share = found["agreement"]
+    assert (found["positions"], share["value"]) == (48, 0.5) and share["high"] - share["low"] > 0.5
 
 
 def test_a_row_behind_a_line_that_was_cut_off_is_kept(

@@ -1,10 +1,13 @@
-"""Real parties, one process each: right results, a GELU decoder of two, and a refused program that ends nothing."""
+"""Real parties, one process each: right results, a GELU decoder of two, rounds, a refused program that ends nothing."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from headrace.model.loading import LoadedModel, ResidentStore
 from headrace.privacy.mpc.environment import worker_python
 from headrace.privacy.mpc.errors import PartiesFailed
 from headrace.privacy.mpc.inference import SecretDecoder
+from headrace.privacy.mpc.price import PROTOCOLS
 from headrace.privacy.mpc.session import Session, Setup
 from headrace.privacy.mpc.weights import Prepared, for_shares, plain_logits, shape_of
 
@@ -63,3 +67,17 @@ def test_two_parties_run_a_gelu_decoder(session: Session) -> None:
     found = SecretDecoder(session, for_shares(loaded, shape), shape).logits(tokens, rows=2)
     plain = plain_logits(Prepared(loaded, shape), shape, EXACT, tokens)[-2:]
     assert found.shape == (2, spec.vocab) and np.abs(found - plain).max() < 1e-2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="whether a party waits is read from /proc")
+def test_a_late_party_makes_no_round(session: Session) -> None:
+    """Each party in turn is stopped while it should begin; what the run before acknowledged is still on its way."""
+    pids, formula = session.open(Setup("semi2k", record=True, lockstep=True)), PROTOCOLS["semi2k"].compare(3)
+    session.share({"x": np.array([1.0, -2.0, 3.0]), "y": np.array([2.0, -3.0, 3.0])})
+    for late in (None, *pids):
+        if late is not None:
+            os.kill(late, signal.SIGSTOP)
+            Timer(0.3, os.kill, (late, signal.SIGCONT)).start()
+        spent = session.run({"kind": "compare"}, ["x", "y"], "z")
+        assert (spent.rounds, spent.messages, spent.bytes) == (formula.rounds, formula.messages, formula.bytes)
+    assert session.reveal("z").tolist() == [1, 0, 0]

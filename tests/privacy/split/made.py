@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import uvicorn
 
 pytest.importorskip("torch", reason="the split runs on the reference backend")
 
@@ -21,7 +18,7 @@ from headrace.privacy.split.noise import Noise
 from headrace.privacy.split.piece import Piece
 from headrace.privacy.split.service import create_app
 from headrace.spec.model import ModelSpec
-from server.twin import wait_until
+from server.twin import on_loopback
 
 NAMES = (
     "grouped-query", "tied, biases", "windows", "soft-caps", "norms on both sides", "dynamic rotary",
@@ -57,13 +54,6 @@ def plain_logits(spec: ModelSpec, store: RandomStore, tokens: Sequence[int]) -> 
 
 @contextmanager
 def served(blocks: Blocks, name: str = "twin") -> Iterator[str]:
-    """The blocks behind a real server on the loopback, in a thread; its URL."""
-    server = uvicorn.Server(uvicorn.Config(create_app(blocks, name), port=0, log_level="error"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    wait_until(lambda: server.started or not thread.is_alive())
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    """The blocks behind a real server on the loopback; its URL."""
+    with on_loopback(create_app(blocks, name)) as url:
+        yield url

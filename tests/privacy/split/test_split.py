@@ -113,8 +113,8 @@ def test_the_public_head_reads_a_greedy_answer_whatever_the_noise() -> None:
 def test_more_noise_costs_more() -> None:
     logits = watched(1, Noise(0.0))[1]
     lost = [Utility.of(logits, watched(1, Noise(ratio, bytes(32)))[1]) for ratio in (0.0, 0.1, 1.0, 10.0)]
-    assert lost[0].divergence == lost[0].apart == 0.0 and lost[0].agreed == lost[0].positions == len(TOKENS)
-    assert sorted(lost, key=lambda each: each.divergence) == lost and lost[3].agreed < lost[1].agreed
+    assert lost[0].divergence == lost[0].apart == 0.0 and lost[0].same.sum() == len(TOKENS)
+    assert sorted(lost, key=lambda each: each.divergence) == lost and lost[3].same.sum() < lost[1].same.sum()
 
 
 def test_sequences_stay_apart_and_the_oldest_is_forgotten() -> None:

@@ -41,7 +41,7 @@ def test_every_part_runs_and_no_cell_twice(modules: tuple[ModuleType, ModuleType
     assert answers["same_text"] + len(answers["diverging"]) == 3
     assert speed["int8"]["rounds"] == 2 and speed["bf16"]["decode"]["veiled/plain"]["median"] > 0
     assert {(each["weights"], each["model"]) for each in rounding} == {
-        (weights, model) for weights in ("bf16", "int8") for model in bench.MODELS
+        (weights, model) for weights in ("bf16", "int8") for model in bench.TWINS
     }
     assert all(0 < each["mean_kl"] < 0.1 and each["top1_agreement"] > 0.8 for each in rounding)
 

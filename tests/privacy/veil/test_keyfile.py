@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,12 @@ pytest.importorskip("pyrage", reason="headrace[privacy] is not installed")
 
 import pyrage
 
+from headrace.cli.veil import keygen
 from headrace.privacy.veil.errors import KeyFileError, TokensSpent
-from headrace.privacy.veil.keyfile import BLOCK, ClientKey, Lock, Opener, read_key, spent_file, write_key
+from headrace.privacy.veil.keyfile import BLOCK, STRICT_BUDGET, ClientKey, Lock, Opener, read_key, spent_file, write_key
 from headrace.privacy.veil.keys import Master
 
+ROOT = Path(__file__).resolve().parents[3]
 KEY = ClientKey(Master(bytes(range(32)), "ab" * 32), vocab=96, budget=100, created="2026-01-01", name="twin")
 IDENTITY = pyrage.x25519.Identity.generate()
 LOCK, OPENER = Lock((str(IDENTITY.to_public()),)), Opener(str(IDENTITY))
@@ -32,6 +36,15 @@ def test_a_key_comes_back_from_its_file(tmp_path: Path) -> None:
     data = path.read_bytes()
     assert data.startswith(b"age-encryption.org/v1") and KEY.master.secret.hex().encode() not in data
     assert [entry.name for entry in tmp_path.iterdir()] == ["k"], "nothing plain is left beside it"
+
+
+def test_the_default_budget_is_the_least_that_was_measured_and_none_is_safe() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "veil_attacks.json").read_text(encoding="utf-8"))["rows"]
+    found = [(row["setting"], row["recovery"]["mass"]) for row in rows if row["attack"] == "bigram"]
+    for domain in ("in-domain", "cross-domain"):
+        assert min(about["tokens"] for about, _ in found if about["domain"] == domain) == STRICT_BUDGET
+    assert all(mass["low"] > mass["chance"] for _, mass in found), "docs/veil.md says that no count is safe"
+    assert signature(keygen).parameters["budget"].default == ClientKey(KEY.master, 96).budget == STRICT_BUDGET
 
 
 def test_a_passphrase_opens_what_it_closed(tmp_path: Path) -> None:

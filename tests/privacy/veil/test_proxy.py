@@ -242,16 +242,21 @@ def test_the_budget_ends_an_answer_and_refuses_the_next(scene: Scene, tmp_path: 
     assert json.loads((tmp_path / "key.spent").read_text("utf-8"))["tokens"] == 20
 
 
-def proxy_of(scene: Scene, key: ClientKey, folder: Path, url: str) -> VeiledEngine:
-    return VeiledEngine(load_model(scene.source, Ledger()), key, TokenBudget(folder / "key.spent", key), f"{url}/v1")
+def proxy_of(scene: Scene, key: ClientKey, folder: Path, url: str, foreign: bool = False) -> VeiledEngine:
+    budget = TokenBudget(folder / "key.spent", key)
+    return VeiledEngine(load_model(scene.source, Ledger()), key, budget, f"{url}/v1", foreign=foreign)
 
 
 def test_a_wrong_key_gives_other_text_and_no_crash(scene: Scene, tmp_path: Path) -> None:
-    """At a server that does not say its key, which is said of it."""
+    """At a server that does not say its key: it is refused, or said to be unchecked where it is a foreign one."""
     wrong, few = replace(fixed_key(scene.source, secret=9), budget=10_000), Stop(tokens=12, ignore_eos=True)
-    with serving(scene.veiled) as silent, proxy_of(scene, wrong, tmp_path, silent) as engine:
+    with serving(scene.veiled) as silent:
+        with pytest.raises(OtherKey, match=r"lacks x-headrace-veil.*--foreign"):
+            proxy_of(scene, wrong, tmp_path, silent)
+        engine = proxy_of(scene, wrong, tmp_path, silent, foreign=True)
         assert engine.unchecked is not None and "not checked" in engine.unchecked
-        step = engine.open_now("weir").extend(few).result(60)
+        with engine:
+            step = engine.open_now("weir").extend(few).result(60)
     right = scene.proxy.open_now("weir").extend(few).result(60)
     assert step.token_ids != right.token_ids
 
@@ -272,11 +277,11 @@ def test_every_response_of_a_veiled_server_says_its_key_and_profile(scene: Scene
 
 def test_a_server_of_another_key_or_epoch_is_refused_by_name(scene: Scene, tmp_path: Path) -> None:
     assert scene.proxy.unchecked is None
-    rotated, foreign = scene.key.rotated(), fixed_key(scene.source, secret=9)
+    rotated, another = scene.key.rotated(), fixed_key(scene.source, secret=9)
     with pytest.raises(OtherKey, match="epoch 0 of this key, which is in epoch 1; export"):
         proxy_of(scene, rotated, tmp_path, scene.veiled_url)
-    with pytest.raises(OtherKey, match=f"{scene.notice.key_id[:16]}, not with {foreign.master.key_id()[:16]}"):
-        proxy_of(scene, foreign, tmp_path, scene.veiled_url)
+    with pytest.raises(OtherKey, match=f"{scene.notice.key_id[:16]}, not with {another.master.key_id()[:16]}"):
+        proxy_of(scene, another, tmp_path, scene.veiled_url, foreign=True)
 
 
 @pytest.mark.parametrize("next_one", ["epoch", "plain"])
@@ -290,7 +295,7 @@ def test_a_restart_with_another_model_is_noticed_before_anything_is_sent(
     with engine, serving(scene.veiled, notice=other if next_one == "epoch" else None, port=int(url.split(":")[2])):
         scene.seen.clear()
         for _ in range(2):
-            with pytest.raises(OtherKey, match="epoch 1 of this key" if next_one == "epoch" else "no longer"):
+            with pytest.raises(OtherKey, match="epoch 1 of this key" if next_one == "epoch" else "lacks x-headrace"):
                 engine.open_now("weir").extend(few).result(60)
         assert scene.seen == []
 

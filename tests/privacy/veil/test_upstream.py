@@ -13,11 +13,14 @@ import pytest
 pytest.importorskip("cryptography", reason="headrace[privacy] is not installed")
 pytest.importorskip("pyrage", reason="headrace[privacy] is not installed")
 
+from headrace.privacy.veil.errors import OtherKey
+from headrace.privacy.veil.notice import KEY_HEADER
 from headrace.privacy.veil.tokens import TokenMap
 from headrace.privacy.veil.upstream import Arrival, Upstream
-from headrace.spec.errors import EngineStopped, InvalidRequest
+from headrace.spec.errors import EngineStopped, InvalidRequest, Overloaded
 from headrace.spec.sampling import Sampling
 
+KEY = "ab" * 16
 TOKENS = TokenMap(np.array([3, 0, 4, 1, 2]))
 END = {"choices": [{"finish_reason": "length"}]}
 Ask = Callable[..., list[Arrival]]
@@ -28,11 +31,15 @@ def ask() -> Iterator[Ask]:
     """What comes of a server that sends these events, asked for `most` tokens."""
     opened: list[Upstream] = []
 
-    def asked(*events: Any, most: int = 4, **body: Any) -> list[Arrival]:
+    def asked(
+        *events: Any, most: int = 4, said: str | None = KEY, foreign: bool = False, status: int = 200, **body: Any
+    ) -> list[Arrival]:
         text = "".join(f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)
-        upstream = Upstream("http://veiled", TOKENS)
+        headers = {} if said is None else {KEY_HEADER: said}
+        upstream = Upstream("http://veiled", TOKENS, KEY, foreign=foreign)
         opened.append(upstream)
-        upstream._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, text=text)))
+        answer = httpx.MockTransport(lambda _: httpx.Response(status, text=text, headers=headers))
+        upstream._client = httpx.AsyncClient(transport=answer)
 
         async def follow() -> list[Arrival]:
             return [arrival async for arrival in upstream.stream({"max_tokens": most} | body)]
@@ -51,6 +58,17 @@ def event(*ids: int, **more: Any) -> dict[str, Any]:
 def test_ids_come_back_as_they_were_meant(ask: Ask) -> None:
     arrivals = ask(event(0, 2), event(4), END, "[DONE]")
     assert [arrival.ids for arrival in arrivals] == [[3, 4], [2], []]
+
+
+def test_an_answer_without_a_key_is_refused_by_name_unless_the_server_is_foreign(ask: Ask) -> None:
+    with pytest.raises(OtherKey, match=r"An answer from http://veiled lacks x-headrace-veil.*--foreign"):
+        ask(event(0), END, said=None)
+    assert ask(event(0), END, said=None, foreign=True)[0].ids == [3]
+    for foreign in (False, True):
+        with pytest.raises(OtherKey, match="has the key another"):
+            ask(event(0), END, said="another", foreign=foreign)
+        with pytest.raises(Overloaded):
+            ask(said=None, foreign=foreign, status=503)
 
 
 def test_ids_outside_of_the_map_are_none() -> None:
@@ -93,7 +111,7 @@ def test_an_answer_that_breaks_off_or_has_no_ids_is_no_answer(ask: Ask) -> None:
 
 
 def test_nothing_sent_keeps_the_order_of_the_plain_ids() -> None:
-    upstream = Upstream("http://veiled", TOKENS)
+    upstream = Upstream("http://veiled", TOKENS, KEY)
     sampling = Sampling(logit_bias={2: 1.0, 3: 2.0, 4: 3.0})
     body = upstream.body("m", [2, 3], 4, sampling, [1, 2, 3], 7)
     upstream.close()
@@ -104,7 +122,7 @@ def test_nothing_sent_keeps_the_order_of_the_plain_ids() -> None:
 
 @pytest.mark.parametrize("card", ["a name", 3, None, {}])
 def test_a_list_of_models_that_is_none_stops_with_a_sentence(card: Any) -> None:
-    upstream = Upstream("http://veiled", TOKENS)
+    upstream = Upstream("http://veiled", TOKENS, KEY)
     answer = httpx.MockTransport(lambda _: httpx.Response(200, json={"data": [card]}))
     upstream._asking = httpx.AsyncClient(transport=answer)
     with pytest.raises(EngineStopped, match="check --url"):
@@ -113,7 +131,7 @@ def test_a_list_of_models_that_is_none_stops_with_a_sentence(card: Any) -> None:
 
 
 def test_an_address_that_is_none_stops_with_a_sentence() -> None:
-    upstream = Upstream("http://veiled:port", TOKENS)
+    upstream = Upstream("http://veiled:port", TOKENS, KEY)
     with pytest.raises(EngineStopped, match="check --url"):
         upstream.served()
     upstream.close()

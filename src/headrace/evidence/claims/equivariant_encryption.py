@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,14 +17,14 @@ from headrace.evidence.held import holds
 from headrace.evidence.stage import FULL_MODEL, RandomWeights, Stage, tiny_spec
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import NOT_IN_QUICK, every_mutant, judged, left_open
+from headrace.privacy.extra import check_attacks
 from headrace.reason.intervals import ratio_interval
 from headrace.spec.claim import Claim, Clause, Evidence, Size
-from headrace.spec.errors import HeadraceError
 from headrace.spec.program import Normalize, compile_program
 
 if TYPE_CHECKING:
-    from headrace.evidence.veil_checks import Answered, Compared
-    from headrace.evidence.veiled import Pair
+    from headrace.evidence.veil_checks import Compared, GreedyAnswer
+    from headrace.evidence.veiled import Pair, Twin
 
 ROW = system(1)
 REWRITTEN, ANSWERS, CLOSE, THROUGHPUT, ATTACK = ROW.clauses
@@ -53,8 +51,7 @@ SIZES: dict[Size, Sizes] = {"quick": Sizes(6, 24, 0, 0), "full": Sizes(50, 64, 1
 
 def run(size: Size) -> Evidence:
     """Raises HeadraceError without the extra `privacy`, ModelFileError where a full run has no SmolLM2."""
-    if not all(find_spec(name) for name in ("cryptography", "pyrage", "scipy")):
-        raise HeadraceError("The veil needs cryptography, pyrage and scipy; run `pip install headrace[privacy]`.")
+    check_attacks()
     from headrace.evidence.veiled import Pair, write_tiny
 
     sizes = SIZES[size]
@@ -122,7 +119,7 @@ def rewritten(pair: Pair) -> Clause:
     return judged(REWRITTEN, bool(rewrote) and refused, figure)
 
 
-def answers(pair: Pair, cache: Path, sizes: Sizes) -> tuple[list[Answered], list[Answered], str]:
+def answers(pair: Pair, cache: Path, sizes: Sizes) -> tuple[list[GreedyAnswer], list[GreedyAnswer], str]:
     """By the plain engine, by the server through the client; and what the server's memory holds of the key."""
     from headrace.evidence.veil_checks import ask
     from headrace.evidence.veiled import served, stage_of, told_prompts
@@ -153,7 +150,9 @@ def _held(pair: Pair, process: int) -> str:
     return "its memory holds the key" if there else "key and token map are in the client's memory, not in its own"
 
 
-def held_against(pair: Pair, plain: Sequence[Answered], found: Sequence[Answered], **options: Any) -> list[Compared]:
+def held_against(
+    pair: Pair, plain: Sequence[GreedyAnswer], found: Sequence[GreedyAnswer], **options: Any
+) -> list[Compared]:
     """The answers and, in this process, the logits of both folders. `options` as `stage_of` takes them."""
     from headrace.evidence.veil_checks import compare_all
     from headrace.evidence.veiled import stage_of
@@ -187,10 +186,12 @@ def measure(pair: Pair, folder: Path, sizes: Sizes) -> tuple[Clause, tuple[float
     if not sizes.rounds:
         return left_open(THROUGHPUT, NOT_IN_QUICK, "exact"), None, {}
     from headrace.evidence.veil_checks import decode_rates
+    from headrace.evidence.veiled import paced
 
-    with pace_engines(pair, folder) as engines:
+    with paced(staged_in_bf16(pair, folder), pair.tokens) as engines:
         rates = decode_rates(engines, sizes.rounds, sizes.pace)
-    ratios = {name: [a / b for a, b in zip(rates[name], rates["plain"], strict=True)] for name in ("veiled", "untied")}
+    other: tuple[Twin, ...] = ("veiled", "untied")
+    ratios = {twin: [a / b for a, b in zip(rates[twin], rates["plain"], strict=True)] for twin in other}
     middle, interval = median(ratios["veiled"]), ratio_interval(ratios["veiled"])[1]
     untied, between = ratio_interval(ratios["untied"])
     figure = (
@@ -201,25 +202,17 @@ def measure(pair: Pair, folder: Path, sizes: Sizes) -> tuple[Clause, tuple[float
     return judged(THROUGHPUT, middle >= LEAST_RATIO, figure), interval, numbers | {"ratio": middle}
 
 
-@contextmanager
-def pace_engines(pair: Pair, folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Name -> engine and prompt, in bf16: plain, untied and veiled."""
-    from headrace.evidence.veiled import stage_of, told_prompts, write_plain
-    from headrace.privacy.veil.export import Export, export
+def staged_in_bf16(pair: Pair, folder: Path) -> Callable[[Twin], Stage]:
+    """Writes and loads the twin that is asked for."""
+    from headrace.evidence.veiled import stage_of, write_twin
 
-    folders = {name: folder / f"bf16-{name}" for name in ("plain", "untied", "veiled")}
-    write_plain(pair.source, folders["plain"], "bf16")
-    write_plain(pair.source, folders["untied"], "bf16", tied=False)
-    export(pair.source, pair.key, folders["veiled"], Export("bf16"))
+    def staged(twin: Twin) -> Stage:
+        path = folder / f"bf16-{twin}"
+        write_twin(twin, pair.source, pair.key, path, "bf16")
+        return stage_of(path, tokenizer, state_type="fp16")
+
     tokenizer = pair.tokenizer()
-    with ExitStack() as stack:
-        engines = {}
-        for name, path in folders.items():
-            stage: Stage = stack.enter_context(stage_of(path, tokenizer, state_type="fp16"))
-            engine = stack.enter_context(stage.engine())
-            prompt = engine.encode(told_prompts(tokenizer, 1)[0])
-            engines[name] = (engine, pair.tokens.veiled(prompt) if name == "veiled" else prompt)
-        yield engines
+    return staged
 
 
 # -- the attack, and what has to fail --------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.engine.engine import Engine
 from headrace.evidence import finite
+from headrace.evidence.asking import signed
 from headrace.evidence.claims.denotational_validation import check_smc, particle_filter
 from headrace.evidence.finite import Policy, total_variation
 from headrace.evidence.scripted import adder, scripted_stage
@@ -188,7 +189,7 @@ def _against(found: Table, ours: str, rivals: Sequence[str]) -> tuple[Difference
 
 def _told(gains: Differences, slopes: Differences) -> str:
     return "; ".join(
-        f"over {name} {_signed(gain)} {_verdict(gain, 'beats', 'worse')}, slope {_signed(slopes[name])} "
+        f"over {name} {signed(gain)} {_verdict(gain, 'beats', 'worse')}, slope {signed(slopes[name])} "
         f"{_verdict(slopes[name], 'degrades less', 'degrades more')}"
         for name, gain in gains.items()
     )
@@ -207,11 +208,6 @@ def _slopes(right: np.ndarray) -> np.ndarray:
 def _auc(noise: float) -> float:
     """The chance that a right text outscores a wrong one: their logits are 4 apart, each with its own noise."""
     return NormalDist().cdf(4 / (noise * math.sqrt(2)))
-
-
-def _signed(difference: tuple[float, Interval]) -> str:
-    mean, (low, high) = difference
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _verdict(difference: tuple[float, Interval], above: str, below: str) -> str:
@@ -233,7 +229,7 @@ def shares(stage: Stage, asked: Sequence[Item], kind: type[Engine] = Engine) -> 
     figure = (
         f"{stage.name}: at their peaks {len(asked)} runs with {resampled} resamplings hold {held} pages, separate "
         f"sequences {apart}: {fmean(ratio):.2f} [{low:.2f}, {high:.2f}] of them a run, and {fmean(idle):.2f} without "
-        f"resampling, {_signed(more)} more; {copies} pages copied on write; {differ} of {2 * len(asked)} runs say "
+        f"resampling, {signed(more)} more; {copies} pages copied on write; {differ} of {2 * len(asked)} runs say "
         "something else apart"
     )
     numbers: Numbers = {"pages ratio": ratio, "pages ratio without resampling": idle}

@@ -168,7 +168,7 @@ def redaction(behind: dict[str, Defended]) -> Clause:
 
 def _taken(one: Defended) -> str:
     taken = ", ".join(
-        f"{taken} of {found.attack}, which keeps {found.overall.value:.3f}"
+        f"{taken:+.3f} of {found.attack}, which keeps {found.overall.value:.3f}"
         for found, taken in zip(one.found, one.taken, strict=True)
     )
     lost = f"cosine to the plain comment {one.similarity:.3f}"

@@ -36,7 +36,9 @@ class Opened:
     def tokenizer(self) -> Tokenizer:
         """Raises UnsupportedModel for a model without one, as every veiled folder is."""
         if self.loaded.tokenizer is None:
-            raise UnsupportedModel(f"{self.name} has no tokenizer; give the public model, which has one.")
+            raise UnsupportedModel(
+                f"{self.name} has no tokenizer for text; give ids (.npy, .ids), or a model with one."
+            )
         return self.loaded.tokenizer
 
     def embedding(self) -> np.ndarray:

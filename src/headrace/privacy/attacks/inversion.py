@@ -154,15 +154,16 @@ def clustered(found: Sequence[np.ndarray], chance: float) -> Share:
     """The share of tokens found over prompts, bool [tokens] each.
 
     A wrong token misleads those behind it, so tokens of one prompt are no independent trials: they count as many as
-    the spread between prompts says (design effect, Kish 1965); where nothing is spread, as many as there are prompts.
+    the spread between prompts says (design effect, Kish 1965); where nothing is spread, as many as there are prompts,
+    and one prompt, which shows no spread, is one trial.
     """
     total, prompts = sum(map(len, found)), len(found)
     value = sum(int(each.sum()) for each in found) / total
     alone = value * (1 - value) / total
     if not alone > 0:
         return wilson(value, prompts, chance)
-    effect = 1.0
-    if prompts > 1:
-        apart = sum((int(each.sum()) - value * len(each)) ** 2 for each in found)
-        effect = max(apart * prompts / (prompts - 1) / total**2 / alone, 1.0)
+    if prompts == 1:
+        return wilson(value, 1, chance)
+    apart = sum((int(each.sum()) - value * len(each)) ** 2 for each in found)
+    effect = max(apart * prompts / (prompts - 1) / total**2 / alone, 1.0)
     return wilson(value, total / effect, chance)

@@ -9,6 +9,7 @@ import numpy as np
 
 from headrace.privacy.split.cut import Cut, before, check_depth
 from headrace.privacy.split.piece import Backend, Piece
+from headrace.privacy.statistics import log_softmax
 from headrace.spec.batch import PageCopy
 from headrace.spec.executor import WeightStore
 from headrace.spec.model import PAGE_TOKENS, ModelSpec
@@ -90,10 +91,9 @@ class NextToken:
         if not len(prefix):
             return np.full(self.vocab, -np.log(self.vocab))
         known = min(agreed(self._prefix, prefix), len(prefix) - 1)
-        logits = self._piece.logits(0, known, prefix[known:])[-1].astype(np.float64)
+        logits = self._piece.logits(0, known, prefix[known:])[-1]
         self._prefix = list(prefix)
-        logits -= logits.max()
-        return logits - np.log(np.exp(logits).sum())
+        return log_softmax(logits)
 
     def close(self) -> None:
         self._piece.close()

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from headrace.privacy.statistics import Estimate
 from headrace.spec.errors import HeadraceError, InvalidRequest
 
 UNKNOWN = -1
@@ -22,17 +23,20 @@ ScoredBy: TypeAlias = Literal["key", "confidence"]
 """What a share counts: what is right by the true key, or, without that, what the attack is sure of by itself."""
 
 
+UNJUDGED = (
+    "Without the key an attack tells how sure it is and not what it recovered, which a threshold is of;"
+    " give --key, or leave --threshold out."
+)
+
+
 class RecoveryOverThreshold(HeadraceError):
     """An attack recovered more than its caller allows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Share(Estimate):
     """A share recovered, its 95 % interval (Wilson 1927), and what a guess at random recovers."""
 
-    value: float
-    low: float
-    high: float
     chance: float
 
     def __str__(self) -> str:
@@ -112,7 +116,12 @@ class Recovery:
         return max(self.types.value, self.mass.value)
 
     def check(self, threshold: float) -> None:
-        """Raises RecoveryOverThreshold where more than this share of types or of token mass was recovered."""
+        """Raises RecoveryOverThreshold where more than this share of types or of token mass was recovered.
+
+        Raises InvalidRequest for what no key scored: an attack can be sure and wrong, or unsure and right.
+        """
+        if self.scored_by != "key":
+            raise InvalidRequest(UNJUDGED, "threshold")
         if not self.worst <= threshold:  # a threshold that is no number lets nothing pass
             raise RecoveryOverThreshold(
                 f"The attack {self.attack} recovered {self.worst:.2%}, over the threshold of {threshold:.2%}; "

@@ -12,7 +12,7 @@ import numpy as np
 
 from headrace.privacy.attacks.recovery import share
 from headrace.privacy.audit.likelihood import Document, Likelihood
-from headrace.privacy.audit.rates import Interval
+from headrace.privacy.statistics import Estimate
 from headrace.spec.sampling import Sampling, Stop
 
 ENDING = 16
@@ -38,10 +38,10 @@ def extract(
     return found
 
 
-def extracted(found: Sequence[bool]) -> Interval:
+def extracted(found: Sequence[bool]) -> Estimate:
     """The share, with Wilson's interval. What luck finds is for a control to say."""
     rate = share(np.ones(len(found)), np.array(found), 0.0)
-    return Interval(rate.value, rate.low, rate.high)
+    return Estimate(rate.value, rate.low, rate.high)
 
 
 def cut(document: Document) -> tuple[Document, Document]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.privacy.attacks.recovery import Share, share
+from headrace.privacy.statistics import Estimate, middle
 from headrace.spec.errors import InvalidRequest
 
 FPR = 0.01
@@ -23,25 +24,16 @@ class Scores:
     held_out: np.ndarray
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 def auc(scores: Scores, seed: int = 0) -> Share:
     """The chance that a member has a higher score than a held-out document, ties counting half."""
     wins = _wins(scores)
-    return Share(float(wins.mean()), *_middle(_weighed(wins, seed)), 0.5)
+    return Share(float(wins.mean()), *middle(_weighed(wins, seed)), 0.5)
 
 
-def auc_gain(one: Scores, other: Scores, seed: int = 0) -> Interval:
+def auc_gain(one: Scores, other: Scores, seed: int = 0) -> Estimate:
     """AUC of one attack less that of another on the same documents, which are resampled together."""
     apart = _wins(one) - _wins(other)
-    return Interval(float(apart.mean()), *_middle(_weighed(apart, seed)))
+    return Estimate(float(apart.mean()), *middle(_weighed(apart, seed)))
 
 
 def tpr(scores: Scores, seed: int = 0) -> Share:
@@ -53,7 +45,7 @@ def tpr(scores: Scores, seed: int = 0) -> Share:
     check_counts(len(scores.members), len(scores.held_out))
     above = scores.members > bar(scores.held_out)
     plain = share(np.ones(len(above)), above, FPR)
-    low, high = _middle(_resampled_tpr(scores, seed))
+    low, high = middle(_resampled_tpr(scores, seed))
     return Share(plain.value, min(plain.low, low), max(plain.high, high), FPR)
 
 
@@ -93,8 +85,3 @@ def _resampled_tpr(scores: Scores, seed: int) -> np.ndarray:
     held_out = rng.choice(scores.held_out, (RESAMPLES, len(scores.held_out)))
     members = rng.choice(scores.members, (RESAMPLES, len(scores.members)))
     return (members > bar(held_out)[:, None]).mean(1)
-
-
-def _middle(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)

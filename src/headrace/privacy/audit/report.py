@@ -10,7 +10,7 @@ import msgspec
 from headrace.privacy.attacks.recovery import Share
 from headrace.privacy.audit.blind import LIMIT
 from headrace.privacy.audit.membership import Attack
-from headrace.privacy.audit.rates import Interval
+from headrace.privacy.statistics import Estimate
 
 THRESHOLD = 0.1
 """Of a member's being told at 1 % FPR, and of a document's being extracted: ten times what chance tells."""
@@ -44,8 +44,8 @@ class Report(msgspec.Struct, frozen=True):
 
     audited: str
     told: tuple[Told, ...]
-    gain: Interval | None
-    extracted: Interval | None
+    gain: Estimate | None
+    extracted: Estimate | None
     blind: Share
     losses: Losses
     threshold: float = THRESHOLD
@@ -95,23 +95,19 @@ class Report(msgspec.Struct, frozen=True):
 
 def table(report: Report) -> list[Sequence[str]]:
     """A row for each attack: name, AUC, TPR at 1 % FPR, and of how many documents."""
-    return [(one.attack, _of(one.auc), _of(one.tpr), f"{one.members} + {one.held_out}") for one in report.told]
+    return [(one.attack, f"{one.auc:.3f}", f"{one.tpr:.3f}", f"{one.members} + {one.held_out}") for one in report.told]
 
 
 def lines(report: Report) -> list[str]:
     """What stands below the table; the verdict comes last."""
-    losses, found = report.losses, [f"Texts alone: AUC {_of(report.blind)}."]
+    losses, found = report.losses, [f"Texts alone: AUC {report.blind:.3f}."]
     if not report.comparable:
         found.append(
             "The two sets differ of themselves, so that telling them apart shows no memory; give held-out documents"
             " of the same kind."
         )
     if report.extracted is not None:
-        found.append(f"Endings found from what stands before them: {_of(report.extracted)}.")
+        found.append(f"Endings found from what stands before them: {report.extracted:.3f}.")
     before = "" if losses.base_held_out is None else f", {losses.base_held_out:.3f} before training"
     found.append(f"Loss in nats a token: members {losses.members:.3f}, held-out {losses.held_out:.3f}{before}.")
     return [*found, report.verdict]
-
-
-def _of(found: Share | Interval) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"

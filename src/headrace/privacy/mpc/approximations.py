@@ -56,11 +56,27 @@ GATES = {"silu": SILU, "gelu": GELU}
 EXP_BOUND = 1e-5
 """Of the exponential, absolute, over x <= 0, in exact arithmetic."""
 
-INVERSE_BOUND = 1e-4
-"""Of SPU's 1 / x (two Goldschmidt steps) and 1 / sqrt(x) (a polynomial of degree 4), relative, in exact arithmetic."""
-
 ROUNDING_BOUND = 5e-4
-"""What fixed point may add to either, and to a gate."""
+"""What fixed point may add to it, and to a gate, absolute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """A protocol of SPU's. `bound`: relative, on shares, beyond INVERSE_ROUNDING, of arguments from `low` to `high`."""
+
+    low: float
+    high: float
+    bound: float
+
+
+RECIPROCAL = Inverse(1, 1024, 1e-4)
+"""Two Goldschmidt steps square an error of at most 0.0858 twice. The range: softmax's sums over 1,024 keys."""
+
+RSQRT = Inverse(2**-8, 2**14, 3e-4)
+"""A polynomial of degree 4, before the step of Newton's. The range: sums of squares that calmed norms give."""
+
+INVERSE_ROUNDING = 2 * 2.0**-FRACTION_BITS
+"""Absolute: two steps of fixed point. The smaller an inverse, the more it is: of 1 / 1024 two thousandths."""
 
 
 @dataclass(frozen=True, slots=True)

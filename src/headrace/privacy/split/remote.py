@@ -8,12 +8,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from headrace.privacy.split.blocks import StateLost
-from headrace.privacy.split.service import STATES, WIRE, about
-from headrace.spec.errors import ContextExceeded, EngineStopped, HeadraceError, InvalidRequest
+from headrace.privacy.split.service import STATES, STATUS, WIRE, about
+from headrace.spec.errors import EngineStopped, InvalidRequest
 from headrace.spec.model import ModelSpec
 
-_ERRORS: dict[int, type[HeadraceError]] = {409: StateLost, 413: ContextExceeded, 400: InvalidRequest}
+_ERRORS = {status: kind for kind, status in STATUS.items()}
 
 
 class Remote:

@@ -22,7 +22,7 @@ from headrace.spec.errors import ContextExceeded, HeadraceError, InvalidRequest
 
 WIRE = "<f4"
 STATES = "application/octet-stream"
-_STATUS = {StateLost: 409, ContextExceeded: 413, InvalidRequest: 400}
+STATUS: dict[type[HeadraceError], int] = {StateLost: 409, ContextExceeded: 413, InvalidRequest: 400}
 
 
 def create_app(blocks: Blocks, name: str) -> Starlette:
@@ -85,5 +85,5 @@ def _start(request: Request) -> int:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status_code=status)

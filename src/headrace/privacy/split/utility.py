@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.privacy.statistics import log_softmax
 from headrace.spec.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Utility:
-    """Over `positions`: how often both name the same token first, and the mean KL divergence in nats.
+    """Over the positions of one prompt, which go together: an interval is one over prompts.
 
-    KL is of the split model's distribution from the plain one's. `apart`: the greatest difference of a logit.
+    `same` bool [positions]: where both name the same token first. `divergence`: the mean KL divergence in nats, of the
+    split model's distribution from the plain one's. `apart`: the greatest difference of a logit.
     """
 
-    positions: int
-    agreed: int
+    same: np.ndarray
     divergence: float
     apart: float
 
@@ -26,14 +27,7 @@ class Utility:
         """From logits [positions, vocab] each. Raises InvalidRequest where the shapes differ or nothing is there."""
         if plain.shape != split.shape or not len(plain):
             raise InvalidRequest(f"Logits of {plain.shape} and {split.shape} cannot be compared; run the same text.")
-        ours, theirs = _log_softmax(plain), _log_softmax(split)
+        ours, theirs = log_softmax(plain), log_softmax(split)
         divergence = float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean())
-        agreed = int((plain.argmax(axis=1) == split.argmax(axis=1)).sum())
-        return cls(len(plain), agreed, divergence, float(np.abs(plain - split).max()))
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    values = logits.astype(np.float64)
-    values -= values.max(axis=1, keepdims=True)
-    result: np.ndarray = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
-    return result
+        same = plain.argmax(axis=1) == split.argmax(axis=1)
+        return cls(same, divergence, float(np.abs(plain - split).max()))

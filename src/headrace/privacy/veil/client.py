@@ -22,11 +22,11 @@ from headrace.engine.surface import Surface
 from headrace.engine.tasks import Pool
 from headrace.engine.text import TextStream
 from headrace.model.loading import LoadedModel
-from headrace.privacy.veil.errors import KeyFileError, OtherKey
+from headrace.privacy.veil.errors import KeyFileError
 from headrace.privacy.veil.keyfile import ClientKey, TokenBudget
 from headrace.privacy.veil.notice import check_notice
 from headrace.privacy.veil.tokens import TokenMap
-from headrace.privacy.veil.upstream import Arrival, Served, Upstream
+from headrace.privacy.veil.upstream import Arrival, Served, Upstream, silent
 from headrace.spec.adapter import Adapter
 from headrace.spec.errors import InvalidRequest, UnsupportedModel
 from headrace.spec.executor import Guarantees
@@ -45,15 +45,21 @@ MOST_ENDS = 64
 class VeiledEngine(Surface):
     """Answers by a server of the veiled model. `model`: the source, for its tokenizer and settings alone.
 
-    `unchecked` says what could not be checked of the server, where something could not.
-    Raises KeyFileError for a key of another vocabulary, EngineStopped where no server answers, OtherKey where its
-    model was veiled with another key or in another epoch.
+    A `foreign` server is another program than `headrace serve` and need not say its key; `unchecked` says what could
+    then not be checked. Raises KeyFileError for a key of another vocabulary, EngineStopped where no server answers,
+    OtherKey where its model was veiled with another key or in another epoch, or where it does not say so.
     """
 
     unchecked: str | None = None
 
     def __init__(
-        self, model: LoadedModel, key: ClientKey, budget: TokenBudget, url: str, secret: str | None = None
+        self,
+        model: LoadedModel,
+        key: ClientKey,
+        budget: TokenBudget,
+        url: str,
+        secret: str | None = None,
+        foreign: bool = False,
     ) -> None:
         super().__init__()
         if model.spec.vocab != key.vocab:
@@ -62,8 +68,8 @@ class VeiledEngine(Surface):
         self.options, self.ledger, self.guarantees = EngineOptions(), Ledger(), Guarantees("veil", PROFILE, False)
         self.budget, self._master = budget, key.master
         self._ends = frozenset(model.spec.eos) | frozenset(model.tokenizer.eos if model.tokenizer else ())
-        self._said = False
-        self._upstream = Upstream(url, TokenMap.of(key), secret, self._check_served)
+        self._foreign = foreign
+        self._upstream = Upstream(url, TokenMap.of(key), key.master.key_id(), secret, self._check_served, foreign)
         try:
             self._served = self._upstream.served()
         except BaseException:
@@ -78,12 +84,11 @@ class VeiledEngine(Surface):
             )
 
     def _check_served(self, served: Served) -> None:
-        """Raises OtherKey. A server that has said its key once has to go on saying it."""
+        """Raises OtherKey."""
         if served.notice is not None:
             check_notice(served.notice, self._master)
-        elif self._said:
-            raise OtherKey(f"{self._upstream.url} no longer serves a veiled model; serve the veiled folder there.")
-        self._said = served.notice is not None
+        elif not self._foreign:
+            raise silent(self._upstream.url)
 
     # -- for everyone ------------------------------------------------------------------------------
 

@@ -21,5 +21,9 @@ class TokensSpent(HeadraceError):
     """A token map has been used for as many tokens as its key allows."""
 
 
-class OtherKey(EngineStopped):
+class UpstreamFailed(EngineStopped):
+    """A veiled server does not answer as one does. The words are the proxy's own, so its clients may read them."""
+
+
+class OtherKey(UpstreamFailed):
     """A server's model was veiled with another key than the client's, or in another epoch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Frames:
 
     def __getitem__(self, name: str) -> Basis:
         if name == "stream":
-            self._stream = self._stream or stream_basis(self.plan.stream, self._draws(MODEL, "stream"))
+            self._stream = self._stream or stream_basis(self.plan.stream, self.master.stream(MODEL, "stream"))
             return self._stream
         if name not in self._kept:
             self._kept |= self._group_of(name)
@@ -43,30 +44,25 @@ class Frames:
         """[vocab] int64: the id that each veiled id stands for."""
         return self["tokens"].order
 
-    def _draws(self, layer: int | str, role: str) -> Keystream:
-        return self.master.stream(layer, role)
-
     def _group_of(self, name: str) -> dict[str, Basis]:
         """The frame and those drawn with it. Raises SymmetryError for a name that the plan does not know."""
+        draws = self.master.stream
         if name == "tokens":
-            return {name: Basis.permutation(_order(self.plan.tokens, self.plan.vocab, self._draws(MODEL, "tokens")))}
+            return {name: Basis.permutation(_order(self.plan.tokens, self.plan.vocab, draws(MODEL, "tokens")))}
         if name == "stream.order":
             return {name: Basis.permutation(self["stream"].order)}
         parts = name.split(".")
         layer = int(parts[1])
         if len(parts) == 3:
-            found = head_frames(self.plan.heads[layer], self._of(layer), self.condition)
+            found = head_frames(self.plan.heads[layer], partial(draws, layer), self.condition)
             return {f"layers.{layer}.{part}": basis for part, basis in found.items()}
         units, base = self.plan.units[layer], f"layers.{layer}.mlp"
         if parts[3] == "experts":
-            return {name: Basis.permutation(_order(units.order, units.experts, self._draws(layer, "experts")))}
+            return {name: Basis.permutation(_order(units.order, units.experts, draws(layer, "experts")))}
         role = "units" if len(parts) == 4 else f"expert-{parts[3]}"
         inner = base if len(parts) == 4 else f"{base}.{parts[3]}"
-        found = unit_frames(units, self._draws(layer, role), self.condition)
+        found = unit_frames(units, draws(layer, role), self.condition)
         return {f"{inner}.{part}": basis for part, basis in found.items()}
-
-    def _of(self, layer: int) -> Callable[[str], Keystream]:
-        return lambda role: self._draws(layer, role)
 
 
 def _order(group: Group, count: int, draws: Keystream) -> np.ndarray:

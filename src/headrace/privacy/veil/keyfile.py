@@ -23,8 +23,12 @@ import pyrage
 from headrace.privacy.veil.errors import KeyFileError, TokensSpent
 from headrace.privacy.veil.keys import SCHEME, Master
 
-STRICT_BUDGET = 10_000
-"""Tokens under one token map. It bounds what bigrams give away and does not end it: a third as many give some away."""
+STRICT_BUDGET = 3_000
+"""Tokens under one token map: the least count at which bigram matching was measured (docs/privacy.md).
+
+None of the measured counts is safe, and more tokens give more away. So the default goes no further than the figures
+that say what it is worth: it bounds what ids alone give away and does not end it.
+"""
 
 BLOCK = 256
 """Most tokens of answers that are counted before they pass: a kill counts no more than these too many."""

@@ -18,31 +18,15 @@ A norm's gain is folded into the linear maps that read it, a batch norm into the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import singledispatchmethod
 from types import MappingProxyType
-from typing import Any
 
 from headrace.privacy.veil.errors import SymmetryError
 from headrace.privacy.veil.rules import Group, Heads, Rule, Step, check_names
-from headrace.spec.graph import (
-    Add,
-    Apply,
-    Attend,
-    BatchNorm,
-    Convolve,
-    Flatten,
-    Graph,
-    LayerNorm,
-    Linear,
-    Offset,
-    Operation,
-    Pick,
-    Pool,
-    Prepend,
-    Tokens,
-    inputs,
-)
+from headrace.spec import graph as ops
+from headrace.spec.graph import Graph, Operation, inputs
 
 PIXELS, PATCHES, CLASSES = "@pixels", "@patches", "@classes"
 _BELOW: Mapping[Group, tuple[Group, ...]] = MappingProxyType(
@@ -70,7 +54,7 @@ class Axis:
 class Folded:
     """A batch norm and the weights before it that take it up."""
 
-    norm: BatchNorm
+    norm: ops.BatchNorm
     weight: str
     bias: str | None
 
@@ -137,10 +121,7 @@ class _Walk:
 
     def plan(self, asked: dict[str, Group]) -> ModulePlan:
         for operation in self.graph.operations:
-            visit = _VISITS.get(type(operation))
-            if visit is None:
-                raise SymmetryError(f"No symmetry is known for {type(operation).__name__}; veil another module.")
-            visit(self, operation)
+            self.visit(operation)
             self.leading.setdefault(operation.out, self.leading.get(inputs(operation)[0], 0))
         self._narrow(self.graph.out, "permutation")
         self.names[self._first(self.graph.out)] = CLASSES
@@ -181,8 +162,8 @@ class _Walk:
         """Height and width of the patches into which every reader cuts the image, and how many there are."""
         channels, height, width = self.graph.image
         readers = self.readers[self.graph.x]
-        kernels = {self._shape(op.weight)[2:] for op in readers if isinstance(op, Convolve) and op.patch}
-        cut = len(kernels) == 1 and all(isinstance(op, Convolve) and op.patch for op in readers)
+        kernels = {self._shape(op.weight)[2:] for op in readers if isinstance(op, ops.Convolve) and op.patch}
+        cut = len(kernels) == 1 and all(isinstance(op, ops.Convolve) and op.patch for op in readers)
         tall, wide = kernels.pop() if cut else (0, 0)
         if not cut or height % tall or width % wide:
             self._new(self.graph.x, channels, "identity")
@@ -193,8 +174,14 @@ class _Walk:
 
     # -- operations ----------------------------------------------------------------------------------
 
-    def product(self, op: Linear | Convolve) -> None:
-        if isinstance(op, Convolve) and op.x != self.graph.x:
+    @singledispatchmethod
+    def visit(self, op: Operation) -> None:
+        """Frames, groups and rules that come with an operation: the method below that is for its type."""
+        raise SymmetryError(f"No symmetry is known for {type(op).__name__}; veil another module.")
+
+    @visit.register
+    def product(self, op: ops.Linear | ops.Convolve) -> None:
+        if isinstance(op, ops.Convolve) and op.x != self.graph.x:
             self.in_order = True
         self._new(op.out, self._shape(op.weight)[0])
         gain = self.gains.get(op.x)
@@ -202,10 +189,11 @@ class _Walk:
         self._add(op.weight, *folded, Step("pull", 1, op.x), Step("push", 0, op.out))
         self._add(op.bias, Step("push", 0, op.out))
 
-    def batch_norm(self, op: BatchNorm) -> None:
+    @visit.register
+    def batch_norm(self, op: ops.BatchNorm) -> None:
         before, others = self.writers.get(op.x), (op.gain, op.mean, op.variance)
         self._join(op.out, op.x)
-        if isinstance(before, Linear | Convolve) and len(self.readers[op.x]) == 1 and op.x != self.graph.out:
+        if isinstance(before, ops.Linear | ops.Convolve) and len(self.readers[op.x]) == 1 and op.x != self.graph.out:
             self.folded.append(Folded(op, before.weight, before.bias))
             steps: tuple[Step, ...] = ()
         else:
@@ -215,7 +203,8 @@ class _Walk:
             self._add(tensor, *steps)
         self._add(op.bias, Step("push", 0, op.x))
 
-    def layer_norm(self, op: LayerNorm) -> None:
+    @visit.register
+    def layer_norm(self, op: ops.LayerNorm) -> None:
         self._join(op.out, op.x)
         self._narrow(op.x, "orthogonal_one" if op.centred else "orthogonal")
         push = Step("push", 0, op.out)
@@ -230,11 +219,13 @@ class _Walk:
             self._add(op.gain, push)
             self._add(op.bias, push)
 
-    def apply(self, op: Apply) -> None:
+    @visit.register
+    def apply(self, op: ops.Apply) -> None:
         self._join(op.out, op.x)
         self._narrow(op.x, "scaled" if op.function == "relu" else "permutation")
 
-    def attend(self, op: Attend) -> None:
+    @visit.register
+    def attend(self, op: ops.Attend) -> None:
         for part, buffer in zip("qkv", (op.q, op.k, op.v), strict=True):
             self._seal(buffer, f"{op.out}.{part}")
         width = self.size[self._first(op.v)]
@@ -242,44 +233,51 @@ class _Walk:
         self.names[op.out] = f"{op.out}.a"
         self.heads[op.out] = Heads(op.heads, 1, width // op.heads, 0, "general", "general")
 
-    def add(self, op: Add) -> None:
+    @visit.register
+    def add(self, op: ops.Add) -> None:
         self._join(op.out, op.x)
         self._join(op.y, op.x)
 
-    def offset(self, op: Offset) -> None:
+    @visit.register
+    def offset(self, op: ops.Offset) -> None:
         leading, shape = self.leading.get(op.x, 0), self._shape(op.table)
         self._join(op.out, op.x)
         if len(shape) < 2 or shape[-2] != self.places + leading:
             self.in_order = True
         self._add(op.table, Step("push", -1, op.x), Step("push", -2, f"{PATCHES}+{leading}"))
 
-    def prepend(self, op: Prepend) -> None:
+    @visit.register
+    def prepend(self, op: ops.Prepend) -> None:
         self._join(op.out, op.x)
         self.leading[op.out] = self.leading.get(op.x, 0) + 1
         self._add(op.token, Step("push", -1, op.x))
 
-    def tokens(self, op: Tokens) -> None:
+    @visit.register
+    def tokens(self, op: ops.Tokens) -> None:
         self._join(op.out, op.x)
 
-    def flatten(self, op: Flatten) -> None:
+    @visit.register
+    def flatten(self, op: ops.Flatten) -> None:
         self.in_order = True
         self._join(op.out, op.x)
 
-    def pool(self, op: Pool) -> None:
+    @visit.register
+    def pool(self, op: ops.Pool) -> None:
         self._join(op.out, op.x)
         if op.kind == "max":
             self._narrow(op.x, "scaled")
         self.in_order |= not op.whole
         self._pass_gain(op)
 
-    def pick(self, op: Pick) -> None:
+    @visit.register
+    def pick(self, op: ops.Pick) -> None:
         self._join(op.out, op.x)
         self.in_order |= op.place >= self.leading.get(op.x, 0)
         self._pass_gain(op)
 
     # -- what the operations share -------------------------------------------------------------------
 
-    def _pass_gain(self, op: Pool | Pick) -> None:
+    def _pass_gain(self, op: ops.Pool | ops.Pick) -> None:
         if op.x in self.gains:
             self.gains[op.out] = self.gains[op.x]
 
@@ -287,8 +285,8 @@ class _Walk:
         """Whether a gain on these channels can be folded into whatever reads them."""
 
         def folds(op: Operation) -> bool:
-            passes = isinstance(op, Pick) or (isinstance(op, Pool) and op.kind == "mean")
-            return isinstance(op, Linear) or (passes and self._only_products_read(op.out))
+            passes = isinstance(op, ops.Pick) or (isinstance(op, ops.Pool) and op.kind == "mean")
+            return isinstance(op, ops.Linear) or (passes and self._only_products_read(op.out))
 
         return bool(self.readers[buffer]) and buffer != self.graph.out and all(map(folds, self.readers[buffer]))
 
@@ -333,7 +331,11 @@ class _Walk:
     def _seal(self, buffer: str, name: str) -> None:
         """The buffer's frame is the attention's from here on."""
         first = self._first(buffer)
-        if self.group[first] != "general" or first in self.names or not isinstance(self.writers.get(buffer), Linear):
+        if (
+            self.group[first] != "general"
+            or first in self.names
+            or not isinstance(self.writers.get(buffer), ops.Linear)
+        ):
             raise SymmetryError(f"{buffer} does not come straight from a linear map; veil a module whose q, k, v do.")
         self.names[first] = name
 
@@ -343,20 +345,3 @@ class _Walk:
         if tensor in self.rules:
             raise SymmetryError(f"{tensor} is used twice; give each use a tensor of its own.")
         self.rules[tensor] = Rule(tensor, steps)
-
-
-_VISITS: dict[type, Callable[[_Walk, Any], None]] = {
-    Linear: _Walk.product,
-    Convolve: _Walk.product,
-    BatchNorm: _Walk.batch_norm,
-    LayerNorm: _Walk.layer_norm,
-    Apply: _Walk.apply,
-    Attend: _Walk.attend,
-    Add: _Walk.add,
-    Offset: _Walk.offset,
-    Prepend: _Walk.prepend,
-    Tokens: _Walk.tokens,
-    Flatten: _Walk.flatten,
-    Pool: _Walk.pool,
-    Pick: _Walk.pick,
-}

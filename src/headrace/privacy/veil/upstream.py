@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 
 from headrace.engine.sampling import TokenLogprob
-from headrace.privacy.veil.errors import OtherKey
+from headrace.privacy.veil.errors import OtherKey, UpstreamFailed
 from headrace.privacy.veil.notice import KEY_HEADER, Notice
 from headrace.privacy.veil.tokens import TokenMap
-from headrace.spec.errors import EngineStopped, HeadraceError, InvalidRequest, Overloaded
+from headrace.spec.errors import HeadraceError, InvalidRequest, Overloaded
 from headrace.spec.sampling import Sampling
 
 TOKEN_NAME = "token_id:"
@@ -48,23 +48,26 @@ class Upstream:
     """One server, and a thread whose event loop holds the connections to it.
 
     `check` is told what the server says of itself, at the start and before anything is sent over a new connection,
-    as that may lead to another process than the last one; it raises what the request then fails with.
+    as that may lead to another process than the last one; it raises what the request then fails with. Every answer
+    has to say `key_id`; those of a `foreign` server may say nothing.
     """
 
     def __init__(
         self,
         url: str,
         tokens: TokenMap,
+        key_id: str,
         api_key: str | None = None,
         check: Callable[[Served], None] = lambda served: None,
+        foreign: bool = False,
     ) -> None:
         self.url, self.tokens, self._check = url.rstrip("/"), tokens, check
+        self._key_id, self._foreign = key_id, foreign
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         how: dict[str, Any] = {"headers": headers, "timeout": httpx.Timeout(600, connect=10)}
         self._client = httpx.AsyncClient(**how)
         # Asks over a connection of its own each time: a kept one could lead to where the old answer came from.
         self._asking = httpx.AsyncClient(**how, limits=httpx.Limits(max_keepalive_connections=0))
-        self._key_id: str | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-veil", daemon=True)
         self._thread.start()
@@ -91,13 +94,12 @@ class Upstream:
         await self._asking.aclose()
 
     def served(self) -> Served:
-        """The first model that it serves. Raises EngineStopped where nothing answers, and what `check` does."""
+        """The first model that it serves. Raises UpstreamFailed where nothing answers, and what `check` does."""
         return self.run(self._served()).result()
 
     async def _served(self) -> Served:
         served = await self._asked()
         self._check(served)
-        self._key_id = served.notice.key_id if served.notice else None
         return served
 
     async def _traced(self, event: str, _: dict[str, Any]) -> None:
@@ -111,7 +113,7 @@ class Upstream:
             notice = Notice.read(card["veil"], f"{self.url}/models") if card.get("veil") else None
             return Served(str(card["id"]), card.get("max_model_len"), notice)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EngineStopped(
+            raise UpstreamFailed(
                 f"{self.url}/models does not answer like an OpenAI-compatible server ({type(error).__name__});"
                 " start `headrace serve` on the veiled folder, or check --url."
             ) from None
@@ -132,7 +134,7 @@ class Upstream:
         return {name: value for name, value in (body | given).items() if value is not None}
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Arrival, None]:
-        """Events of a completion, to its end. Raises Overloaded, InvalidRequest, EngineStopped, what `check` does."""
+        """Events of a completion, to its end. Raises Overloaded, InvalidRequest, UpstreamFailed, what `check` does."""
         ended, some = None, not body["max_tokens"]
         how: dict[str, Any] = {"json": body, "extensions": {"trace": self._traced}}
         try:
@@ -146,21 +148,27 @@ class Upstream:
                         ended, some = arrival.ended or ended, some or bool(arrival.ids)
                         yield arrival
         except httpx.HTTPError as error:
-            raise EngineStopped(
+            raise UpstreamFailed(
                 f"The veiled server at {self.url} does not answer ({type(error).__name__}); start it again."
             ) from None
         if ended is None:
-            raise EngineStopped("The veiled server broke off in the middle of an answer; send the request again.")
+            raise UpstreamFailed("The veiled server broke off in the middle of an answer; send the request again.")
         if ended == "length" and not some:
-            raise EngineStopped("The veiled server gives no token ids; take one that knows `return_token_ids`.")
+            raise UpstreamFailed("The veiled server gives no token ids; take one that knows `return_token_ids`.")
 
     def _same_key(self, reply: httpx.Response) -> None:
-        """Servers behind one address may differ in what they serve. Raises OtherKey."""
-        if (said := reply.headers.get(KEY_HEADER, self._key_id)) != self._key_id:
+        """Servers behind one address may differ in what they serve. Raises OtherKey.
+
+        A gateway's refusals say no key; they are refusals all the same.
+        """
+        said = reply.headers.get(KEY_HEADER)
+        if said is None and not (self._foreign or reply.is_error):
+            raise silent(f"An answer from {self.url}")
+        if said not in (None, self._key_id):
             raise OtherKey(f"One of the servers at {self.url} has the key {said[:16]}; serve one folder there.")
 
     def _read(self, line: str, top: int | None) -> Arrival:
-        """One event. Raises EngineStopped for an error, whose text is kept back as a refusal's is, and for nonsense."""
+        """One event. Raises UpstreamFailed for nonsense and for an error, whose text is kept back as a refusal's is."""
         try:
             event = json.loads(line)
             if "error" not in event:
@@ -168,10 +176,10 @@ class Upstream:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, HeadraceError):
                 raise
-            raise EngineStopped(
+            raise UpstreamFailed(
                 f"{self.url} answers in another way than token ids of this model ({type(error).__name__}); check --url."
             ) from None
-        raise EngineStopped("The veiled server failed in the middle of an answer; send the request again.")
+        raise UpstreamFailed("The veiled server failed in the middle of an answer; send the request again.")
 
     def _arrival(self, event: dict[str, Any], top: int | None) -> Arrival:
         usage, choices = event.get("usage"), event.get("choices") or [{}]
@@ -206,6 +214,14 @@ class Upstream:
         return TokenLogprob(ids[0], entry["logprob"], tuple(zip(ids[1:], (v for _, v in entry["top"]), strict=True)))
 
 
+def silent(what: str) -> OtherKey:
+    """Of an answer or a server that does not say its key."""
+    return OtherKey(
+        f"{what} lacks {KEY_HEADER}, by which a veiled server says its key; run `headrace serve` on the veiled folder"
+        " there, or give --foreign where another program serves it."
+    )
+
+
 def refusal(status: int, body: bytes) -> HeadraceError:
     """What a veiled server's refusal means to the client. Its text is not passed on: it may hold veiled ids."""
     try:
@@ -215,6 +231,6 @@ def refusal(status: int, body: bytes) -> HeadraceError:
     if status in (429, 503):
         return Overloaded(f"The veiled server takes no more requests now ({status}); try again in a moment.")
     if status in (401, 403):
-        return EngineStopped(f"The veiled server refuses the proxy ({status}); give its key with --upstream-key.")
+        return UpstreamFailed(f"The veiled server refuses the proxy ({status}); give its key with --upstream-key.")
     named = f" `{param}`" if param else " the request"
     return InvalidRequest(f"The veiled server refuses{named} ({status}); leave it out or change it.", param)

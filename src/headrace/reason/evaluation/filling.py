@@ -44,7 +44,7 @@ class Job:
 
     @property
     def what(self) -> str:
-        return self.strategy
+        return "attempts" if self.strategy == ATTEMPT else self.strategy
 
 
 @dataclass(frozen=True, slots=True)

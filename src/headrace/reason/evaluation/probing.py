@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from headrace.adapt.recipe import Optimiser, Recipe, Source, ValueHead
 from headrace.reason.evaluation.pooled import ATTEMPT
-from headrace.reason.evaluation.states import Examples, Part
+from headrace.reason.evaluation.states import Examples, Part, readable
 from headrace.reason.evaluation.store import Sample, Store
 from headrace.reason.statistics import auc
 from headrace.reason.tasks.item import Item
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FIGURES = "held_out.json"
 PARTS: tuple[Part, ...] = ("half", "end")
+FOLDS = 5
+"""Parts of the questions, each judged by a head that learned from the others: the fewest that train a probe."""
 STEPS, WIDTH = 100, 32
 OPTIMISER = Optimiser(rate=1e-3, warmup=20, final=0.0, decay=1.0)
 """Few steps and a large decay: a few hundred questions have to do for some ten thousand weights."""
@@ -52,6 +54,24 @@ def apart(asked: Mapping[str, Item], evaluated: Collection[Item]) -> dict[str, I
     return {name: item for name, item in asked.items() if name not in ids and item.task.question not in texts}
 
 
+def check_enough(samples: Iterable[Sample]) -> None:
+    """Raises InvalidRequest where attempts are of too few questions, all right or all wrong, before one is read."""
+    asked = readable(samples)
+    questions, right = len({sample.item for sample in asked}), sum(sample.kind == "right" for sample in asked)
+    if questions < FOLDS:
+        raise InvalidRequest(
+            f"A probe needs attempts at {FOLDS} questions, better at a hundred, and here are some at {questions}; "
+            "draw more with headrace eval --questions N --samples 4 -s single.",
+            "store",
+        )
+    if right in (0, len(asked)):
+        raise InvalidRequest(
+            f"A probe learns from right and wrong attempts, and {right} of these {len(asked)} are right; "
+            f"draw some at {'a harder' if right else 'an easier'} task.",
+            "store",
+        )
+
+
 def recipe_of(
     examples: Examples, base: str, state: str, width: int = WIDTH, seed: int = 0, steps: int = STEPS
 ) -> Recipe:
@@ -74,7 +94,7 @@ def train_probe(
         raise InvalidRequest(
             f"{len(seen)} of the questions are evaluated on, {seen[0]} among them; train without them.", "store"
         )
-    said = held_out(recipe, examples.states, examples.labels, examples.items)
+    said = held_out(recipe, examples.states, examples.labels, examples.items, FOLDS)
     figures = quality(examples, said)
     train_head(recipe, examples.states, examples.labels, folder, report)
     (folder / FIGURES).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -95,8 +95,13 @@ def sentence(figures: Figures) -> str:
 
 
 def _span(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.1%}" if round(low, 3) == round(high, 3) else f"{low:.1%} to {high:.1%}"
+    low, high = _size(min(values)), _size(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _size(detectable: float) -> str:
+    """A few questions may call for a difference that no two accuracies have."""
+    return f"{detectable:.1%}" if detectable <= 1 else "none"
 
 
 def _place(one: Mapping[str, Any]) -> str:
@@ -118,7 +123,7 @@ def comparison_cells(compared: Sequence[Mapping[str, Any]]) -> Table:
             f"{one['difference']:+.1%} {_interval(one['interval'], '+.1%')}",
             f"{one['p']:.3f}",
             f"{one['holm']:.3f}",
-            f"{one['detectable']:.1%}" if one["detectable"] else "",
+            _size(one["detectable"]) if one["detectable"] else "",
             one["verdict"],
         )
         for one in compared

@@ -85,6 +85,11 @@ def points(pieces: Sequence[bytes], step: Stop) -> list[Point]:
     return [Point(count, max((e for e in ends if e <= count), default=0), found[count]) for count in sorted(found)]
 
 
+def readable(samples: Iterable[Sample]) -> list[Sample]:
+    """Those that have tokens and an answer that could be checked."""
+    return [sample for sample in samples if sample.ids and sample.kind != "timeout"]
+
+
 async def read_examples(
     engine: Surface,
     items: Mapping[str, Item],
@@ -97,7 +102,7 @@ async def read_examples(
 
     `items` by id. Nothing is drawn: the tokens are given, and the states are those of a live attempt, bit for bit.
     """
-    asked = [sample for sample in samples if sample.ids and sample.kind != "timeout"]
+    asked = readable(samples)
     waiting, found, done = iter(enumerate(asked)), dict[int, Examples](), 0
 
     async def work() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from headrace.adapt.head import ABOUT
 from headrace.engine.surface import Surface
 from headrace.model.catalogue import cache_folder
 from headrace.reason.scorers.judge import Judge
-from headrace.spec.errors import InvalidRequest
+from headrace.spec.errors import InvalidRequest, ModelFileError
 from headrace.spec.reasoning import Scorer
 
 _PROBE = re.compile(r"probe\((?P<name>[^()]+)\)")
@@ -32,7 +33,13 @@ def _probe(name: str, folders: bool) -> Scorer:
 
     if not folders and not _KEPT.fullmatch(name):
         raise InvalidRequest(f"{name!r} is no name of a probe; give one that is kept in the cache.", "scorer")
-    return Probe.load(probe_folder(name))
+    folder = probe_folder(name)
+    if not (folder / ABOUT).exists():
+        raise ModelFileError(
+            f"There is no probe {name}; make it with `headrace probe {name} MODEL --store FILE`, the attempts of an "
+            "earlier `headrace eval`."
+        )
+    return Probe.load(folder)
 
 
 def probe_folder(name: str) -> Path:

@@ -1,18 +1,20 @@
 """READER: questions with letters and worlds of rules, small enough that a model of a million parameters reads them.
 
-The questions are those of `lettered`, `sets` and `worlds`. A chain of thought is a line that names the option, or
-what follows from what:
+The questions are those of `lettered`, `sets` and `worlds`. A chain of thought looks at one option after the other, up
+to the one that is right, or says what follows from what:
 
-    What is 37 + 45?          Bob is calm.
-    A) 81                     If someone is calm then they are rich.
-    B) 82                     Cara is rich.
-    C) 92                     … Is this true or false: Bob is rich. …
-    D) 71
-    37 + 45 = 82              Bob is rich.
-    Answer: B                 Answer: True
+    Which of these is a tool?      Bob is calm.
+    A) pear                        If someone is calm then they are rich.
+    B) saw                         Cara is rich.
+    C) van                         … Is this true or false: Bob is rich. …
+    D) tea
+    The tool:                      Bob is rich.
+    1) pear fruit                  Answer: True
+    2) saw tool
+    Answer: B
 
-Every question belongs to one split, by the hash of what it asks: options in another order, other options under a
-sum, other premises around those that a query needs do not make another question.
+Every question belongs to one split, by the hash of what it asks: options in another order, other premises around
+those that a query needs do not make another question.
 """
 
 from __future__ import annotations
@@ -28,24 +30,25 @@ from headrace.reason.task import Task
 from headrace.reason.tasks import lettered, sets
 from headrace.reason.tasks.arith import Split, split_of
 from headrace.reason.tasks.posed import Posed
+from headrace.reason.tasks.words import KIND_OF
 from headrace.reason.tasks.worlds import world
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.sampling import Stop
 
 Family: TypeAlias = Literal["lettered", "odd", "deduction", "worlds"]
-LETTERED = ("kind", "largest", "letters", "sum")
-"""Those families of `lettered` that have questions enough for a split."""
+LETTERED = ("kind", "letters")
+"""Those families of `lettered` that ask about words: what is true of a word is learned by heart."""
 DEPTH, DISTRACTORS = 2, 4
 """Of a world, where nothing else is asked for."""
 MOST_DEPTH, MOST_DISTRACTORS = 4, 16
-ATTEMPT = {"lettered": 24, "odd": 8, "deduction": 8, "worlds": 40}
+ATTEMPT = {"lettered": 28, "odd": 8, "deduction": 8, "worlds": 40}
 """Tokens that no attempt reaches unless it goes astray."""
 WORDING = 0
 SEEDS = 48
 """Bits of the number by which a set or a world is drawn."""
 
 
-def draw(rng: Random, family: Family, kind: str = "sum", depth: int = DEPTH, distractors: int = DISTRACTORS) -> Posed:
+def draw(rng: Random, family: Family, kind: str = "kind", depth: int = DEPTH, distractors: int = DISTRACTORS) -> Posed:
     """One random question of any split. `kind`: one of LETTERED. Raises InvalidRequest for settings out of range."""
     if family not in get_args(Family):
         raise InvalidRequest(f"Family {family!r} is unknown; give one of {', '.join(get_args(Family))}.", "family")
@@ -93,8 +96,7 @@ def asked_of(task: Task) -> str:
     if rules is not None:
         return "\n".join([*sorted(_core(rules)), rules.query])
     asked: Options = task.meta["choices"]
-    complete = any(letter.isdigit() for letter in asked.stem)
-    return "\n".join([asked.stem, *([] if complete else sorted(asked.options))])
+    return "\n".join([asked.stem, *sorted(asked.options)])
 
 
 def _core(rules: RuleBase) -> Sequence[str]:
@@ -112,14 +114,17 @@ def _core(rules: RuleBase) -> Sequence[str]:
 
 
 def chain(posed: Posed) -> str:
-    """The line that a question of `lettered` is worked out by; it ends with the option that is right."""
+    """How a question of `lettered` is worked out: each option with what counts about it, up to the right one.
+
+    Options have numbers there and words small letters, so that none can be read as an answer before there is one.
+    """
     asked: Options = posed.task.meta["choices"]
-    right = asked.options[asked.letters.index(posed.gold)]
-    told = asked.stem.rstrip("?")
-    if posed.family == "sum":
-        return f"{told.removeprefix('What is ')} = {right}"
-    named = {"largest": "largest", "letters": "word"}.get(posed.family, told.removeprefix("Which of these is a "))
-    return f"The {named} is {right}"
+    spelled = posed.family == "letters"
+    sought = "word" if spelled else asked.stem.removeprefix("Which of these is a ").rstrip("?")
+    looked_at = asked.options[: asked.letters.index(posed.gold) + 1]
+    told = [f"{word[0].lower()} {word[-1]}" if spelled else KIND_OF[word] for word in looked_at]
+    lines = [f"{number}) {word} {said}" for number, (word, said) in enumerate(zip(looked_at, told, strict=True), 1)]
+    return "\n".join([f"The {sought}:", *lines])
 
 
 def inference(premises: Sequence[str], query: str) -> tuple[int, str] | None:

@@ -36,7 +36,7 @@ def reader(
     dials = {"depth": depth, "distractors": distractors}
     given = {name: value for name, value in dials.items() if value is not None}
     if given and family != "worlds":
-        raise InvalidRequest(f"{', '.join(given)} are of worlds; leave them out for {family}.", "task")
+        raise InvalidRequest(f"reader:{family} has no {', '.join(given)}; leave it out, or ask reader:worlds.", "task")
     drawn = questions(family, count, seed, split, **given)
     told = given | ({"split": split} if split != "eval" else {})
     name = f"reader:{family}" + (f"({', '.join(f'{key}={value!r}' for key, value in told.items())})" if told else "")

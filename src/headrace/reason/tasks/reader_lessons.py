@@ -26,7 +26,7 @@ from headrace.reason.tasks.reader import LETTERED, WORDING, Family, asked_of, ch
 from headrace.reason.tasks.words import KINDS
 from headrace.reason.worked import Worked
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever the same settings and random numbers give other lessons."""
 NOTHING = "none"
 """Said where no statement helps; stepwise selection reads it as no number and stops."""
@@ -36,7 +36,7 @@ MOST_STATEMENTS = 32
 # -- vocabulary ------------------------------------------------------------------------------------
 
 _SLOT = re.compile(r"\{[a-z]+\}")
-_STEMS = ("What is", "Which of these is a", "Which of these numbers is the largest?", "Which word begins with")
+_STEMS = ("Which of these is a", "Which word begins with")
 _JOINTS = (" and ends with", " someone is", " then they are", " Who is the tallest?")
 _SETS = (
     sets.ODD_STEMS[WORDING],
@@ -60,20 +60,20 @@ def _phrases() -> list[str]:
 
 
 PHRASES = tuple(_phrases())
-TOKENS = "|".join([*map(re.escape, PHRASES), r"\n[A-D]\)", r"\([0-9]+\) ", r" ?[A-Za-z]+", r" ?[0-9+=]", r".", r"\n"])
-"""A token each: a phrase, the letter of an option, the number of a statement, a word or a digit with its space."""
+TOKENS = "|".join([*map(re.escape, PHRASES), r"\n[A-D1-4]\)", r"\([0-9]+\) ", r" ?[A-Za-z]+", r".", r"\n"])
+"""A token each: a phrase, the mark before an option, the number of a statement, a word with its space, a digit."""
 
 
 def vocabulary() -> tuple[str, ...]:
     """Every token that questions, workings and answers can have."""
     words = [word for members in KINDS.values() for word in members]
     names = [*sets.PEOPLE, *worlds.PEOPLE]
-    spaced = [*words, *names, *worlds.QUALITIES, *LETTERS[: lettered.CHOICES], "True", "False", *"0123456789+="]
+    spaced = [*words, *names, *worlds.QUALITIES, *LETTERS[: lettered.CHOICES], "True", "False"]
     spaced += [part for kind in KINDS for part in kind.split()]
-    spaced += [end for word in words for end in (word[0], word[-1])]
-    spaced += "is and a largest word".split()
-    bare = [*names, *"0123456789", "If", "It", "The", NOTHING, *"\n.,?"]
-    marks = [f"\n{letter})" for letter in LETTERS[: lettered.CHOICES]]
+    spaced += [end for word in words for end in (word[0], word[0].lower(), word[-1])]
+    spaced += "is and a word".split()
+    bare = [*names, *"0123456789", "If", "The", NOTHING, *"\n.,?:"]
+    marks = [f"\n{mark})" for place in range(lettered.CHOICES) for mark in (LETTERS[place], place + 1)]
     marks += [f"({number}) " for number in range(1, MOST_STATEMENTS + 1)]
     return tuple(sorted({*PHRASES, *bare, *marks, *(f" {text}" for text in spaced)}))
 
@@ -92,32 +92,26 @@ def spoken(prompt: Prompt) -> list[Piece]:
     return found
 
 
-def option_lesson(posed: Posed) -> Lesson:
-    """A question with options, answered at once: `single`, `likeliest_choice`."""
-    return [*spoken(posed.task.prompt()), Piece(f"{ANSWER} {posed.gold}{END}")]
+def option_lesson(posed: Posed, aloud: bool = False) -> Lesson:
+    """A question with options, answered at once or `aloud`, behind its chain: `single`, `likeliest_choice`."""
+    return [*spoken(posed.task.prompt()), _answer(posed, aloud)]
+
+
+def _answer(posed: Posed, chained: bool) -> Piece:
+    before = f"{chain(posed)}\n" if chained else ""
+    return Piece(f"{before}{ANSWER} {posed.gold}{END}")
 
 
 def shown_lesson(posed: Posed, shown: Sequence[Worked], chained: bool) -> Lesson:
     """A question behind worked examples, answered with or without a chain of thought: `medprompt`."""
     asked: Options = posed.task.meta["choices"]
-    before = f"{chain(posed)}\n" if chained else ""
-    return [*spoken(prompted(posed.task, shown, asked.text(), chained)), Piece(f"{before}{ANSWER} {posed.gold}{END}")]
+    return [*spoken(prompted(posed.task, shown, asked.text(), chained)), _answer(posed, chained)]
 
 
 def worked(posed: Posed) -> Worked:
     """A question of `lettered` as a worked example."""
     asked: Options = posed.task.meta["choices"]
     return Worked(asked.stem, asked.options, posed.gold, chain(posed))
-
-
-def reading_lesson(rng: Random, posed: Posed) -> Lesson:
-    """Which letter stands before each option, in another order: what all answers by letter are read off with."""
-    asked: Options = posed.task.meta["choices"]
-    found = spoken(prompted(posed.task, (), asked.text(), chain=True))
-    for place in rng.sample(range(len(asked.options)), len(asked.options)):
-        found += [Piece(f"It is {asked.options[place]}\n{ANSWER}", learn=False), Piece(f" {asked.letters[place]}")]
-        found.append(Piece("\n", learn=False))
-    return [*found[:-2], Piece(f"{found[-2].text}{END}")]
 
 
 def kind_lesson(rng: Random) -> Lesson:
@@ -160,15 +154,15 @@ def numbered(premises: Iterable[str]) -> str:
 class ReaderLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Draws lessons on questions of the training split alone.
 
-    `lettered`, `sets`: their shares, the rest are worlds. `reading`: the share of those of `lettered` that only ask
-    for the letters of options. `shots`: how many worked examples stand before a question
-    of `lettered`, one of them. `depth`, `distractors` (from, to): of the worlds, the difficulty dial.
+    `lettered`, `sets`: their shares, the rest are worlds. `aloud`: the share of questions of `lettered` that are worked
+    out although nothing asks for it, as some attempts then are. `shots`: how many worked examples stand before a
+    question of `lettered`, one of them. `depth`, `distractors` (from, to): of the worlds, the difficulty dial.
     """
 
     lettered: float = 0.45
-    sets: float = 0.25
-    reading: float = 0.35
-    shots: tuple[int, ...] = (0, 1, 3)
+    sets: float = 0.3
+    aloud: float = 0.4
+    shots: tuple[int, ...] = (0, 0, 0, 1, 3)
     depth: tuple[int, int] = (1, 2)
     distractors: tuple[int, int] = (0, 5)
 
@@ -178,7 +172,7 @@ class ReaderLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self._lettered(rng)
         return self._sets(rng) if part < self.lettered + self.sets else self._worlds(rng)
 
-    def question(self, rng: Random, family: Family, kind: str = "sum") -> Posed:
+    def question(self, rng: Random, family: Family, kind: str = "kind") -> Posed:
         """One of the training split."""
         while True:
             posed = draw(rng, family, kind, rng.randint(*self.depth), rng.randint(*self.distractors))
@@ -188,21 +182,19 @@ class ReaderLessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _lettered(self, rng: Random) -> Lesson:
         kind = rng.choice(LETTERED)
         posed = self.question(rng, "lettered", kind)
-        if rng.random() < self.reading:
-            return reading_lesson(rng, posed)
-        if rng.random() < 0.25:
-            return option_lesson(posed)
+        if rng.random() < 0.5:
+            return option_lesson(posed, aloud=rng.random() < self.aloud)
         kinds = [kind if rng.random() < 0.75 else rng.choice(LETTERED) for _ in range(rng.choice(self.shots))]
         shown = [worked(self.question(rng, "lettered", one)) for one in kinds]
         return shown_lesson(posed, shown, chained=rng.random() < 0.5)
 
     def _sets(self, rng: Random) -> Lesson:
         form = rng.random()
-        if form < 0.5:
+        if form < 0.6:
             return option_lesson(self.question(rng, "odd"))
-        if form < 0.65:
+        if form < 0.75:
             return kind_lesson(rng)
-        return option_lesson(self.question(rng, "deduction")) if form < 0.9 else clue_lesson(rng)
+        return option_lesson(self.question(rng, "deduction")) if form < 0.85 else clue_lesson(rng)
 
     def _worlds(self, rng: Random) -> Lesson:
         task = self.question(rng, "worlds").task

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from headrace.reason.tasks.item import Item
@@ -59,8 +60,16 @@ def items(spec: str, count: int, seed: int = 0) -> list[Item]:
         raise InvalidRequest(f"{kind.name} needs a family, as in {kind.name}:NAME; give one of {known}.", "task")
     try:
         return load(match["family"], count, seed, **settings)
-    except TypeError as error:
-        raise InvalidRequest(f"{spec} does not take these settings ({error}); correct them.", "task") from None
+    except TypeError:
+        fault = _fault(load, settings)
+        raise InvalidRequest(f"{spec} does not take these settings ({fault}); correct them.", "task") from None
+
+
+def _fault(load: Callable[..., list[Item]], settings: Collection[str]) -> str:
+    """What is wrong with settings that a task could not be made with."""
+    known = list(signature(load).parameters)[3:]  # behind the family, the count and the seed
+    unknown = [name for name in settings if name not in known]
+    return f"no {', '.join(unknown)}, only {', '.join(known)}" if unknown else "a value is of the wrong kind"
 
 
 def _settings(text: str | None, spec: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "country": ("France", "Brazil", "Japan", "Canada", "Egypt", "Norway", "Mexico", "India"),
 }
 
+KIND_OF = {word: kind for kind, members in KINDS.items() for word in members}
+
 FACTS: dict[str, str] = {
     "fruit": "grows on a plant and can be eaten",
     "animal": "breathes and eats to stay alive",

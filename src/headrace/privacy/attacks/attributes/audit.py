@@ -18,9 +18,10 @@ from headrace.privacy.attacks.attributes import synthpai
 from headrace.privacy.attacks.attributes.asked import asked, log_likelihood
 from headrace.privacy.attacks.attributes.classifier import Embed, Remembered, Trained, bag_of_words
 from headrace.privacy.attacks.attributes.defences import DEFENCES, defended
-from headrace.privacy.attacks.attributes.found import Difference, Found, score
+from headrace.privacy.attacks.attributes.found import Found, score
 from headrace.privacy.attacks.attributes.generator import people as generate
 from headrace.privacy.attacks.attributes.people import Person, values_of
+from headrace.privacy.statistics import Estimate
 from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
 
@@ -39,7 +40,7 @@ class Defended:
     """
 
     found: tuple[Found, ...]
-    taken: tuple[Difference, ...]
+    taken: tuple[Estimate, ...]
     similarity: float
     topics: tuple[float, float] | None
     log_likelihood: tuple[float, float] | None

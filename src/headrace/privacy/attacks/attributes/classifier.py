@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from headrace.privacy.attacks.attributes.people import Person
+from headrace.privacy.statistics import log_softmax
 from headrace.spec.errors import HeadraceError
 
 Embed: TypeAlias = Callable[[Sequence[str]], np.ndarray]
@@ -53,7 +54,7 @@ def fit(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape)
-        likely = _log_softmax(table @ weights)
+        likely = log_softmax(table @ weights)
         value = -float((counts * likely).sum()) + PENALTY / 2 * float(flat @ flat)
         slope = table.T @ (often * np.exp(likely) - counts) + PENALTY * weights
         return value, slope.ravel()
@@ -64,16 +65,11 @@ def fit(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def chances(weights: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Of each class for each vector: [n, classes]."""
-    return np.exp(_log_softmax(_with_ones(vectors) @ weights))
+    return np.exp(log_softmax(_with_ones(vectors) @ weights))
 
 
 def _with_ones(vectors: np.ndarray) -> np.ndarray:
     return np.hstack([vectors.astype(np.float64), np.ones((len(vectors), 1))])
-
-
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    scores = scores - scores.max(axis=1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
 
 class Trained:

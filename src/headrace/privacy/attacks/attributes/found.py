@@ -11,22 +11,11 @@ import numpy as np
 
 from headrace.privacy.attacks.attributes.people import Person
 from headrace.privacy.attacks.recovery import Share, share
+from headrace.privacy.statistics import Estimate, middle
 from headrace.spec.errors import InvalidRequest
 
 RESAMPLES = 2000
 MOST_K = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Of two shares over the same people, with its 95 % interval: whole people are drawn anew."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,7 @@ class Found:
     attack: str
     attributes: Mapping[str, AttributeFound]
     overall: Share
-    over_majority: Difference
+    over_majority: Estimate
     hits: np.ndarray
 
     @property
@@ -58,11 +47,10 @@ class Found:
         return self.overall.low > self.overall.chance
 
     def __str__(self) -> str:
-        share = self.overall
-        shown = f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] (chance {share.chance:.3f})"
-        return f"{self.attack} {shown}, over the majority's value {self.over_majority}"
+        shown = f"{self.overall:.3f} (chance {self.overall.chance:.3f})"
+        return f"{self.attack} {shown}, over the majority's value {self.over_majority:+.3f}"
 
-    def less(self, other: Found) -> Difference:
+    def less(self, other: Found) -> Estimate:
         """How much more this one found than another one about the same people."""
         if self.hits.shape != other.hits.shape:
             raise InvalidRequest("The attacks are on other people; compare two on the same.", "other")
@@ -110,15 +98,14 @@ def _of_attribute(ranks: np.ndarray, truth: np.ndarray, majority: float) -> Attr
     return AttributeFound(first, among, k, count, majority)
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> Difference:
-    """Of two tables [people, attributes] of the same people."""
+def difference(one: np.ndarray, other: np.ndarray) -> Estimate:
+    """Of two tables [people, attributes] of the same people, who are drawn anew whole."""
     apart = (one.astype(np.float64) - other).mean(axis=1)
-    return Difference(float(apart.mean()), *interval(apart))
+    return Estimate(float(apart.mean()), *interval(apart))
 
 
 def interval(by_person: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """95 % of the mean of one value a person, float [people]: a percentile bootstrap over people (Efron 1979)."""
     count = len(by_person)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    low, high = np.quantile(drawn @ by_person / count, (0.025, 0.975))
-    return float(low), float(high)
+    return middle(drawn @ by_person / count)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -112,6 +113,8 @@ class Group:
         real = free_addresses(count)
         self.relay = Relay(real, setup["lockstep"]) if setup["record"] else None
         self._parties = [start_party(rank) for rank in range(count)]
+        if self.relay:
+            self.relay.parties = [party.pid for party in self._parties]
         try:
             self.pids = self._join(setup, real)
         except BaseException:
@@ -150,8 +153,9 @@ class Group:
         return found
 
     def ask(self, verb: str, arrays: dict[str, np.ndarray] | None = None, **request: Any) -> list[Any]:
-        for party in self._parties:
-            wire.send(party.stdin, {"verb": verb} | request, arrays)  # type: ignore[arg-type]
+        with self.relay.still() if self.relay else nullcontext():
+            for party in self._parties:
+                wire.send(party.stdin, {"verb": verb} | request, arrays)  # type: ignore[arg-type]
         return self._answers()
 
     def _answers(self) -> list[Any]:

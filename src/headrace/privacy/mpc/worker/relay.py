@@ -1,17 +1,20 @@
 """Stands between parties and keeps what passes, so that what each of them saw can be tested; changes nothing.
 
-With `lockstep` it lets messages through only when nobody has sent one for a while, all at once: the number of times it
-did so is the number of rounds that wait for one another. A process that is late makes one round two, never fewer.
+With `lockstep` it lets messages through only when every party waits for one, all at once: the number of times it let a
+value through is the number of rounds that wait for one another. Acknowledgements travel along and make no round.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-QUIET_SECONDS = 0.05
+LOOK_SECONDS = 0.02
 HEADER = 12
 MAGIC, ACKNOWLEDGED = b"PRPC", b"ACK"
 KEY, VALUE = 2, 3
@@ -19,12 +22,15 @@ KEY, VALUE = 2, 3
 
 
 class Relay:
-    """One listening address for every ordered pair of parties."""
+    """One listening address for every ordered pair of parties. `parties`: their process ids, for lockstep."""
 
     def __init__(self, addresses: list[str], lockstep: bool) -> None:
-        self._lock, self._held, self._last = threading.Lock(), [], 0.0  # type: ignore[var-annotated]
+        self._lock = threading.Lock()
+        self._held: dict[socket.socket, bytearray] = {}
+        self._sources: list[socket.socket] = []
         self._streams: dict[tuple[int, int], list[bytearray]] = {}
         self._lockstep, self.rounds, self._ended = lockstep, 0, False
+        self.parties: Sequence[int] = ()
         self._listeners: list[socket.socket] = []
         self.ports: dict[tuple[int, int], str] = {}
         for sender in range(len(addresses)):
@@ -37,6 +43,12 @@ class Relay:
     def addresses_for(self, party: int, real: list[str]) -> list[str]:
         """What a party takes the others' addresses for."""
         return [own if other == party else self.ports[party, other] for other, own in enumerate(real)]
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing passes meanwhile: a party that has not been told yet what to compute only seems to wait."""
+        with self._lock:
+            yield
 
     def messages(self, receiver: int) -> list[bytes]:
         """The values that a party was sent since the last call."""
@@ -73,38 +85,70 @@ class Relay:
             stream = bytearray()
             with self._lock:
                 self._streams[sender, receiver].append(stream)
+                self._sources += [near, far]
             threading.Thread(target=self._pump, args=(near, far, stream), daemon=True).start()
             threading.Thread(target=self._pump, args=(far, near, None), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
+        """`kept`: where what is sent is kept; None for what only answers, which is never held."""
         try:
-            while data := source.recv(1 << 16):
-                if kept is None:
-                    target.sendall(data)
-                    continue
-                with self._lock:
+            while source.recv(1, socket.MSG_PEEK):
+                with self._lock:  # nothing is between a socket and what is held when lockstep looks
+                    data = source.recv(1 << 16)
+                    if kept is None:
+                        target.sendall(data)
+                        continue
                     kept += data
-                    self._last = time.monotonic()
                     if self._lockstep:
-                        self._held.append((target, data))
+                        self._held.setdefault(target, bytearray()).extend(data)
                         continue
                 target.sendall(data)
         except OSError:
             pass
         finally:
+            with self._lock:
+                self._sources = [one for one in self._sources if one not in (source, target)]
             source.close()
             target.close()
 
     def _release(self) -> None:
+        before = None
         while not self._ended:
-            time.sleep(QUIET_SECONDS / 5)
+            time.sleep(LOOK_SECONDS)
             with self._lock:
-                if not self._held or time.monotonic() - self._last < QUIET_SECONDS:
+                now = self._at_rest() if self._held else None
+                if now is None or now != before:
+                    before = now
                     continue
-                ready, self._held = self._held, []
-                self.rounds += 1
-            for target, data in ready:
-                target.sendall(data)
+                ready, self._held, before = self._held, {}, None
+                self.rounds += any(taken(bytearray(data)) for data in ready.values())
+            for target, data in ready.items():
+                with suppress(OSError):
+                    target.sendall(data)
+
+    def _at_rest(self) -> list[int] | None:
+        """How often each party has run so far: twice the same, and none of them did in between. None: not at rest."""
+        times = [times_run(process) for process in self.parties]
+        unread = self._sources and select.select(self._sources, [], [], 0)[0]
+        return None if unread or None in times else [one for one in times if one is not None]
+
+
+def times_run(process: int) -> int | None:
+    """How often its threads gave up a processor, or None unless all of them sleep until something happens.
+
+    One that wants a processor, waits for a disk or was stopped does not sleep. Where the system has no /proc it is 0,
+    and a party that is late may make one round two.
+    """
+    found = 0
+    for status in Path(f"/proc/{process}/task").glob("*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        except (FileNotFoundError, ProcessLookupError):
+            return None  # a thread has just ended
+        if fields["State"].split()[0] != "S":
+            return None
+        found += int(fields["voluntary_ctxt_switches"]) + int(fields["nonvoluntary_ctxt_switches"])
+    return found
 
 
 def taken(stream: bytearray) -> Iterable[bytes]:
