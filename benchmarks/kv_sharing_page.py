@@ -31,8 +31,8 @@ with the prefix cache off all of it is computed again, with it on what does not 
 
 ## Prefill, seconds and pages over those of forks
 
-In alternation, {rounds} rounds, {threads} threads, {machine}; median, in brackets the range. Prefill is counted
-by the engine and has to equal the formula, or the benchmark stops. Pages are the most in use at a time.
+In alternation, {rounds} rounds, {threads} threads, {machine}, at `{commit}`; median, in brackets the range. Prefill is
+counted by the engine and has to equal the formula, or the benchmark stops. Pages are the most in use at a time.
 
 | beams | way | prefill tokens | over forks | seconds over forks | pages over forks |
 | ---: | --- | ---: | ---: | ---: | ---: |

@@ -54,6 +54,8 @@ def test_who_knows_all_loses_nothing_and_who_knows_nothing_loses() -> None:
     assert numbers["gain_kept"] == pytest.approx(1.0) and numbers["best_of_8"] == RIGHT.any(1).mean()
     assert clause.status == "failed", "two times in five right: more than two samples until the first right one"
     assert pruned(pool(blind, sure), "probe")[0].status == "failed"
+    clause, numbers = pruned(pool(blind, blind), "probe")
+    assert numbers["pruning"] == 0 and clause.status == "failed", "a best of all that gains nothing has nothing to lose"
     assert adapted(pool(blind, blind), "probe", 0.5)[0].status == "failed"
     assert adaptive(NOISY, RIGHT, enough(pool(NOISY, NOISY), "probe"))[1].mean() <= adaptive_ttc.AIM
 

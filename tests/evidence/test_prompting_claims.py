@@ -124,3 +124,17 @@ def test_a_claim_that_was_killed_asks_only_what_is_missing(tmp_path: Path) -> No
     assert sorted(one.answer for one in again) == ["A", "A", "B", "B"] and {one.answer for one in first} == {"A"}
     with Answered(path) as answered:
         assert answered.get("", strategy, 0.7, 0) is not None and answered.get("other", strategy, 0.7, 0) is None
+
+
+def test_a_family_that_falls_is_not_made_up_for_by_the_others() -> None:
+    def asked(*rights: bool) -> list[Asked]:
+        return [Asked(right, None, 1, 1, 1) for right in rights]
+
+    none, won, lost = [False] * 6, [True] * 6, [True, *[False] * 5]
+    direct = asked(*none, *none, *lost)
+    for last, status in ((none, "failed"), (won, "passed")):
+        found = {thinksum.DIRECT: [direct] * 2, thinksum.OURS: [asked(*won, *won, *last)] * 2}
+        assert thinksum.accuracy_gain(found)[1][0] > 0, "all families together gain"
+        numbers = {"m by family": thinksum.by_family(found, 6)}
+        clause = thinksum.beaten({"m": thinksum.family_gains(found, 6)}, numbers, "six each")
+        assert clause.status == status and "odd 0.00 to 1.00 (+1.000" in clause.figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from headrace.evidence.page import page
 from headrace.evidence.registry import (
+    code_of,
     derive_state,
     find_claim,
     list_claims,
@@ -114,3 +116,32 @@ def test_the_page_shows_every_system_and_every_figure() -> None:
     shown = page({"sarathi": evidence(claim="sarathi", clauses=clauses)})
     assert all(f"because \\| {number}" in shown for number in range(len(clauses)))
     assert f"headrace evidence run {claim.id}" in shown and shown != text
+
+
+def test_a_result_older_than_its_claim_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = find_claim("sarathi")
+    now = code_of(claim)
+    assert now == code_of(claim) and len({code_of(one) for one in list_claims()}) == len(list_claims())
+    for code, words in ((now, ""), ("0" * 16, "code has changed since"), ("", "was not recorded")):
+        shown = page({"sarathi": evidence(claim="sarathi", code=code)})
+        assert [said for said in ("code has changed since", "was not recorded") if said in shown] == [words] * bool(
+            words
+        )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    digests = []
+    for line in (
+        "import headrace",
+        "from headrace.evidence.depth import DEPTH",
+        "from headrace.evidence.stage import Stage",
+    ):
+        (tmp_path / "judge.py").write_text(line, encoding="utf-8")
+        digests.append(code_of(replace(claim, run=ran_by("judge"))))
+    assert len(set(digests)) == 3
+
+
+def ran_by(module: str) -> Callable[[str], Evidence]:
+    def run(size: str) -> Evidence:
+        raise AssertionError
+
+    run.__module__ = module
+    return run

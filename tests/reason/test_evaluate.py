@@ -233,7 +233,7 @@ def test_oracle_runs_are_labelled_and_stand_apart() -> None:
     assert [row["strategy"] for row in found["rows"]] == ["single", "self_consistency(n=4)"]
     assert {row["strategy"] for row in found["oracle"]} == {"best_of_n(n=4)", "step_beam"}
     assert {sample.strategy for sample in store.samples.values() if sample.oracle} == {"step_beam"}
-    assert {one["strategy"] for one in found["comparisons"]} == {"single"}
+    assert not found["comparisons"], "the others are votes"
     best = next(row for row in found["oracle"] if row["strategy"].startswith("best"))
     assert best["accuracy"] == found["pool"]["curves"][-1]["pass"], "a sound scorer finds what is there"
     quality = found["pool"]["scorer"]["quality"]

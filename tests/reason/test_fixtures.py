@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from random import Random
 
@@ -111,3 +112,16 @@ def test_lessons_end_with_the_end_token() -> None:
     draw, vocabulary = lessons(Source("arith", settings={"check": 0.0}))
     row = encode(Tokenizer(vocabulary.core(), eos=(1,)), draw(Random(1)))
     assert row[-1] == (1, True) and draw(Random(1))[-1].text.endswith(END)
+
+
+def test_the_docs_say_what_training_took() -> None:
+    root = Path(__file__).resolve().parents[2]
+    found = json.loads((root / "benchmarks" / "results" / "lm-t.json").read_text(encoding="utf-8"))["fixtures"]
+    small, large = (next(one for one in found if one["fixture"] == name) for name in ("lm-t-small", "lm-t-large"))
+    words = " ".join((root / "docs" / "training.md").read_text(encoding="utf-8").split())
+    took = " and ".join(f"{one['training']['cpu_seconds']:.0f}" for one in (small, large))
+    assert f"in {took} seconds of processor time" in words
+    wrong, more = (
+        f"{one['recipe']['lessons']['settings']['mistake']:.0%}".replace("%", " %") for one in (small, large)
+    )
+    assert f"({wrong} of the steps for the small one, {more} for the large one)" in words

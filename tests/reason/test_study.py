@@ -12,7 +12,17 @@ import pytest
 from headrace.reason.evaluate import checked
 from headrace.reason.evaluation.results_page import figure, page
 from headrace.reason.evaluation.store import Store
-from headrace.reason.evaluation.study import Block, Level, Study, carried_out, designs, how_of, read_studies, shortened
+from headrace.reason.evaluation.study import (
+    Block,
+    Level,
+    Study,
+    carried_out,
+    designs,
+    how_of,
+    read_studies,
+    recomputed,
+    shortened,
+)
 from headrace.reason.evaluation.table import holm_corrected
 from headrace.reason.strategy import parse, strategies
 from headrace.spec.errors import InvalidRequest
@@ -51,22 +61,40 @@ def test_every_strategy_meets_every_level_at_its_width(tmp_path: Path) -> None:
     assert rows["self_consistency(n={n})", "40 tok"] == "self_consistency(n=2)"
     assert rows["step_beam(width={half})", "90 tok"] == "step_beam(width=2)"
     assert len(rows) == 2 * 4 + 2
-    assert {(one["budget"], one["baseline"]) for one in found["figures"]["comparisons"]} == {
-        ("40 tok", "self_consistency(n=2)"),
-        ("90 tok", "self_consistency(n=4)"),
-        ("no bound", "self_consistency(n=4)"),
-    }
     assert found["figures"]["pool"]["samples"] == 4
     with Store(tmp_path / "toy.jsonl", SETTINGS) as kept:
         first = told(store=kept)
     with Store(tmp_path / "toy.jsonl", SETTINGS) as kept:
         assert told(store=kept) == first, "the second run takes everything from the store"
+    asked = toy_items(TOY.questions)
+    with pytest.raises(InvalidRequest, match="of another study"):
+        recomputed(TOY, asked, TextScorer(), Store.load(tmp_path / "toy.jsonl"))
+    kept = Store.load(tmp_path / "toy.jsonl")
+    kept.settings |= {"task": TOY.task, "seed": TOY.seed, "temperature": TOY.temperature}
+    again = recomputed(TOY, asked, TextScorer(), kept)
+    assert json.loads(json.dumps(again | {"settings": 0})) == first["figures"] | {"settings": 0}
+    del kept.samples[next(iter(kept.samples))]
+    with pytest.raises(InvalidRequest, match="lacks 1 runs of toy"):
+        recomputed(TOY, asked, TextScorer(), kept)
+
+
+def test_every_strategy_but_the_vote_itself_meets_the_vote_of_its_own_tokens() -> None:
+    figures = told()["figures"]
+    rows = {(row["called"], row["budget"]): row for row in figures["rows"]}
+    compared = {(one["called"], one["budget"]): one for one in figures["comparisons"]}
+    votes = {key for key in rows if key[0].startswith(("single", "self_consistency"))}
+    assert compared.keys() == rows.keys() - votes and len(compared) == 2 * 2
+    attempt, most = figures["pool"]["tokens"], figures["pool"]["tokens"] * figures["pool"]["samples"]
+    for key, one in compared.items():
+        assert one["tokens"] == rows[key]["decode_tokens"]
+        assert one["rival_tokens"] == pytest.approx(min(max(one["tokens"], attempt), most))
+        assert one["rival"] == f"vote of {one['rival_tokens'] / attempt:.3g}"
 
 
 def test_holm_corrects_over_the_whole_table() -> None:
     compared = told()["figures"]["comparisons"]
     assert [one["holm"] for one in compared] == holm_corrected([one["p"] for one in compared])
-    assert len(compared) == 2 * 3 + 1
+    assert len(compared) == 2 * 2
 
 
 def test_the_page_says_every_verdict_class_and_difference() -> None:
@@ -74,7 +102,9 @@ def test_the_page_says_every_verdict_class_and_difference() -> None:
     text = page([whole])
     for one in whole["figures"]["comparisons"]:
         cell = f"{100 * one['difference']:+.1f} [{100 * one['interval'][0]:+.1f}, {100 * one['interval'][1]:+.1f}]"
-        assert cell in text
+        assert cell in text and f"; {one['rival']}" in text
+    for row in whole["figures"]["rows"]:
+        assert f"]; {row['decode_tokens']:.0f} |" in text, "the tokens that were spent stand beside the budget"
     for words in ("- better: ", "- worse: ", "- no difference shown: ", "four times in five: ", "AUC ", "c0ffee"):
         assert words in text
     assert figure(whole).count("<polyline") == len({row["called"] for row in whole["figures"]["rows"]})
@@ -82,6 +112,23 @@ def test_the_page_says_every_verdict_class_and_difference() -> None:
     better["figures"]["comparisons"][0] |= {"verdict": "better", "holm": 0.01}
     called = better["figures"]["comparisons"][0]["called"]
     assert f"- better: `{called}` at 40 tok (Holm)." in page([better])
+    better["figures"]["comparisons"][0] |= {"verdict": "unequal tokens"}
+    assert f"- unequal tokens: `{called}` at 40 tok." in page([better])
+
+
+def test_the_page_says_where_its_figures_come_from() -> None:
+    quality = {"auc": 0.5, "interval": [0.4, 0.6]}
+    probe = {"questions": 51, "attempts": 204, "half": quality, "end": quality | {"auc": 0.75}}
+    text = page([told() | {"probe": probe, "again": {"date": "2026-02-02", "commit": "decaf"}}])
+    assert "204 attempts at 51 questions; held out, its AUC over those is 0.750 [0.400, 0.600]" in text
+    assert "Run of 2026-01-01 at `c0ffee` on a toy; figures of 2026-02-02 at `decaf`; samples toy.jsonl" in text
+    baseline = msgspec.structs.replace(TOY, name="base", kind="baseline", blocks=(Block(("single",)),))
+    text = page([told(baseline) | {"shared": {"toy": 41}}])
+    assert "| 41 by toy |" in text and "no independent second look" in text
+    greedy = msgspec.structs.replace(TOY, blocks=(Block(("self_consistency(n=4)", "adaptive_best_of_n(n=1)")),))
+    found = told(greedy)
+    likeliest = found["figures"]["rows"][1]["accuracy"]
+    assert f"the likeliest one (`adaptive_best_of_n(n=1)`) in {likeliest:.1%}" in page([found])
 
 
 def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
@@ -94,14 +141,14 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_a_study_can_be_carried_out(study: Study) -> None:
-    """Its strategies are read, have the pool they need, and meet a baseline wherever they are compared."""
+    """Its strategies are read, and have the pool that they need and are compared with."""
     scorer = TextScorer() if study.scorer else None
     asked = shortened(toy_items(2), study.max_tokens)
     for _, texts, design in designs(study, asked):
         needs = frozenset().union(*(parse(text).needs for text in texts))
         if needs <= {"scorer"}:
             checked(design, how_of(study, scorer))
-        assert study.kind == "baseline" or any(text.startswith("self_consistency") for text in texts)
+    assert study.kind == "baseline" or study.samples, "there is a vote to compare with"
 
 
 def test_every_strategy_there_is_stands_in_a_study_with_four_budgets() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from headrace.evidence.registry import list_claims, load_results, states
+from headrace.evidence.registry import code_of, list_claims, load_results, states
 from headrace.evidence.systems import STATES, State, System, load_systems, system
 from headrace.spec.claim import Claim, Clause, Evidence
 
@@ -27,6 +27,10 @@ the machine that a result names.
 
 Now: {tally}.
 """
+
+
+CHANGED = " The claim's code has changed since."
+UNKNOWN = " Which code judged it was not recorded."
 
 
 def page(results: Mapping[str, Evidence] | None = None) -> str:
@@ -65,7 +69,7 @@ def _section(claim: Claim, state: State, evidence: Evidence | None) -> str:
         return "\n".join([*lines, "Not run yet.", ""])
     lines += ["| | clause | check | outcome | figure |", "| --: | --- | --- | --- | --- |"]
     lines += [_clause(str(number), clause) for number, clause in enumerate(evidence.clauses, 1)]
-    lines += [_clause("mutant", evidence.null_run), "", _footing(evidence), ""]
+    lines += [_clause("mutant", evidence.null_run), "", _footing(claim, evidence), ""]
     return "\n".join(lines)
 
 
@@ -73,10 +77,12 @@ def _clause(label: str, clause: Clause) -> str:
     return _row(label, clause.text, clause.check, clause.status, clause.figure)
 
 
-def _footing(evidence: Evidence) -> str:
+def _footing(claim: Claim, evidence: Evidence) -> str:
     low, high = evidence.interval or (0.0, 0.0)
     span = f" Main interval (95 %): {low:.3g} to {high:.3g}." if evidence.interval else ""
-    return f"{evidence.size.capitalize()} run of {evidence.date} at `{evidence.commit}` on {evidence.machine}.{span}"
+    run = f"{evidence.size.capitalize()} run of {evidence.date} at `{evidence.commit}` on {evidence.machine}."
+    changed = "" if evidence.code == code_of(claim) else CHANGED if evidence.code else UNKNOWN
+    return f"{run}{span}{changed}"
 
 
 def _when(systems: tuple[System, ...], claims: Mapping[int, Claim]) -> str:

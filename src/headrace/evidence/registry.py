@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cache
+from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from headrace.evidence import claims as claims_package
@@ -15,6 +18,11 @@ from headrace.evidence.machine import commit_of, describe_machine, today
 from headrace.evidence.systems import GRADE_CHECK, State, System, load_systems
 from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError, InvalidRequest
+
+_TOOLS = ("answered", "machine", "page", "registry", "scripted", "stage", "systems", "verdict")
+SHARED = frozenset(f"headrace.evidence.{name}" for name in _TOOLS)
+"""What most claims use and none is judged by."""
+_IMPORTS = re.compile(r"^ *from (headrace\.evidence[\w.]*) import", re.MULTILINE)
 
 
 @cache
@@ -48,7 +56,21 @@ def find_claim(id: str) -> Claim:
 def run_claim(id: str, size: Size = "quick") -> Evidence:
     """Runs a claim here and now; `save_result` keeps what it found. Raises InvalidRequest for an unknown id."""
     claim, commit = find_claim(id), commit_of(project_root())  # the code may change during a long run
-    return replace(claim.run(size), machine=describe_machine(), commit=commit, date=today())
+    code = code_of(claim)
+    return replace(claim.run(size), machine=describe_machine(), commit=commit, code=code, date=today())
+
+
+def code_of(claim: Claim) -> str:
+    """A digest of the claim's module and of what it imports of `headrace.evidence`, directly or not, but `SHARED`."""
+    waiting, found = [claim.run.__module__], dict[str, bytes]()
+    while waiting:
+        name = waiting.pop()
+        spec = find_spec(name)
+        if name in found or name in SHARED or spec is None or spec.origin is None:
+            continue
+        found[name] = Path(spec.origin).read_bytes()
+        waiting += _IMPORTS.findall(found[name].decode())
+    return sha256(b"".join(name.encode() + found[name] for name in sorted(found))).hexdigest()[:16]
 
 
 def project_root() -> Path:

@@ -13,11 +13,12 @@ from typing import Any
 
 from headrace.engine.surface import Surface
 from headrace.reason.evaluation.curves import curves, scorer_quality
+from headrace.reason.evaluation.equal import VOTES, Votes
 from headrace.reason.evaluation.filling import How, Job, Report, fill
 from headrace.reason.evaluation.pooled import ATTEMPT, Outcome, Question, needed, orders_of, outcomes, servable
 from headrace.reason.evaluation.scoring import Look
 from headrace.reason.evaluation.store import KINDS, Key, Sample, ScoringKey, Store, budget_key
-from headrace.reason.evaluation.table import Row, comparisons, dominated, outcome_of
+from headrace.reason.evaluation.table import Row, comparisons, dominated, outcome_of, same_budget
 from headrace.reason.scorers import check_scorer
 from headrace.reason.scorers.checker import Checker
 from headrace.reason.solve import beyond_temperature
@@ -115,14 +116,15 @@ def figures(store: Store, design: Design, plans: Sequence[Plan], how: How) -> di
     questions = [_question(store, item, size, how) for item in design.items] if size else []
     rows = [_row(store, design, how, questions, plan, budget) for budget in design.budgets for plan in plans]
     plain, oracle = [row for row in rows if not row.oracle], [row for row in rows if row.oracle]
-    baseline = _baseline([row.strategy for row in plain])
+    baseline = VOTES if questions else _baseline([row.strategy for row in plain])
+    against = Votes(questions).beside if questions else same_budget(plain, baseline)
     return {
         "settings": store.settings,
         "scorer": how.scorer.name if how.scorer is not None else None,
         "questions": len(design.items),
         "baseline": baseline,
         "rows": _told(plain),
-        "comparisons": [one.as_json() for one in comparisons(plain, baseline)] if baseline else [],
+        "comparisons": [one.as_json() for one in comparisons(plain, against)],
         "oracle": _told(oracle),
         "pool": _pool_figures(questions, size, how) if questions else None,
     }
@@ -136,9 +138,9 @@ def _told(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _baseline(strategies: Sequence[str]) -> str | None:
-    """Self-consistency where it is among them, else the first."""
-    return next((name for name in strategies if name.startswith(BASELINE)), next(iter(strategies), None))
+def _baseline(strategies: Sequence[str]) -> str:
+    """Without a pool: self-consistency where it is among them, else the first."""
+    return next((name for name in strategies if name.startswith(BASELINE)), next(iter(strategies), ""))
 
 
 def _pool_figures(questions: Sequence[Question], size: int, how: How) -> dict[str, Any]:

@@ -23,7 +23,10 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The outcome of one run of a claim. `null_run` is the mutant that must fail it."""
+    """The outcome of one run of a claim. `null_run` is the mutant that must fail it.
+
+    `code`: a digest of the code that judged it, by which a result that is older than its claim is known.
+    """
 
     claim: str
     clauses: tuple[Clause, ...]
@@ -34,6 +37,7 @@ class Evidence:
     size: Size
     commit: str = ""
     date: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

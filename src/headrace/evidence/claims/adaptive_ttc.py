@@ -250,18 +250,24 @@ def adapted(pool: Pool, name: str, threshold: float) -> tuple[Clause, Figures]:
 
 
 def pruned(pool: Pool, name: str) -> tuple[Clause, Figures]:
-    """Best of the better half by the score half-way, against the best of all."""
+    """Best of the better half by the score half-way, against the best of all, where that is better than one attempt.
+
+    A best of all that gains nothing leaves nothing to be lost: then the clause has not been shown.
+    """
     half, end, rows = pool.scores[name, "half"], pool.scores[name, "end"], np.arange(len(pool.right))[:, None]
     kept = np.argsort(-half, axis=1, kind="stable")[:, : SAMPLES // 2]
-    left = _best(end[rows, kept], pool.right[rows, kept])
-    difference, (low, high) = paired_bootstrap(left.tolist(), _best(end, pool.right).tolist())
+    left, best = _best(end[rows, kept], pool.right[rows, kept]).tolist(), _best(end, pool.right).tolist()
+    difference, (low, high) = paired_bootstrap(left, best)
+    gain, (least, most) = paired_bootstrap(best, pool.right.mean(1).tolist())
     spent = pool.halves.sum(1) + (pool.tokens - pool.halves)[rows, kept].sum(1)
     share = float(spent.sum() / pool.tokens.sum())
     figure = (
         f"by {name}: {100 * difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] against the best of all "
-        f"{SAMPLES}, with {100 * share:.0f} % of their tokens"
+        f"{SAMPLES}, with {100 * share:.0f} % of their tokens; that best is {100 * gain:+.1f} "
+        f"[{100 * least:+.1f}, {100 * most:+.1f}] points over one attempt"
     )
-    return judged(PRUNES, low >= -POINT, figure, "effect"), {"pruning": difference, "pruned_tokens": share}
+    holds = least > 0 and low >= -POINT
+    return judged(PRUNES, holds, figure, "effect"), {"pruning": difference, "pruned_tokens": share}
 
 
 def _best(scores: np.ndarray, right: np.ndarray) -> np.ndarray:

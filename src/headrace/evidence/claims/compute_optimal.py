@@ -23,7 +23,7 @@ from headrace.reason.evaluation.scoring import Look
 from headrace.reason.evaluation.store import Kind, Sample, Scoring, Store
 from headrace.reason.intervals import paired_bootstrap
 from headrace.reason.tasks.arith_task import ArithJudge
-from headrace.reason.tasks.fixtures import fixture
+from headrace.reason.tasks.fixtures import fixture, fixture_recipe
 from headrace.reason.tasks.item import Item
 from headrace.reason.tasks.registry import items
 from headrace.spec.budget import Budget
@@ -264,12 +264,19 @@ def _sample(item: str, draw: int, kind: Kind, answer: str, score: float | None, 
     return Sample(item, ATTEMPT, "{}", draw, 0, kind, answer, answer, score, **costs, **rest)  # type: ignore[arg-type]
 
 
+def _mistakes(name: str) -> float:
+    """The share of wrong steps in the lessons of a model of LM-T."""
+    return float(fixture_recipe(name).lessons.settings["mistake"])
+
+
 CLAIM = Claim(
     ROW.id,
     ROW.number,
     "A probe of four attempts tells how hard a question is; what follows it is read from a table made on other ones.",
     f"Best of {POOL} by the model's own verdict, plain and weighted; one plan for all; difficulties at random.",
     ("effect",),
-    f"ARITH over its dial, {len(CELLS)} settings; LM-T in two sizes; no known answer but to judge.",
+    f"ARITH over its dial, {len(CELLS)} settings; LM-T in two sizes; no known answer but to judge. The large one was"
+    f" taught more wrong steps than the small one ({_mistakes(LARGE):.0%} against {_mistakes(SMALL):.0%}): that is part"
+    " of what decides between them.",
     run,
 )

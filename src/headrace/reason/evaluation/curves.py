@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 from headrace.reason.evaluation.pooled import Question
@@ -13,16 +14,17 @@ from headrace.reason.statistics import auc, best_at_k, maj_at_k, pass_at_k
 def curves(questions: Sequence[Question], scored: bool) -> list[dict[str, Any]]:
     """pass@k, maj@k and, with scores, best@k for k = 1, 2, 4, …, each the exact expectation over draws of k.
 
-    Intervals are 95 % bootstraps over whole questions.
+    `tokens`: of k attempts, on average. Intervals are 95 % bootstraps over whole questions.
     """
     most = min(len(question.samples) for question in questions)
     sizes = [1 << power for power in range(most.bit_length()) if 1 << power < most] + [most]
-    measures: dict[str, Callable[[Question, int], float]] = {"pass": _coverage, "maj": _vote}
+    measures: dict[str, Callable[[Question, int], float]] = {"pass": _coverage, "maj": vote_at_k}
     if scored:
         measures["best"] = _best
+    tokens = fmean(fmean(sample.tokens for sample in question.samples) for question in questions)
     found = []
     for k in sizes:
-        row: dict[str, Any] = {"k": k}
+        row: dict[str, Any] = {"k": k, "tokens": k * tokens}
         for name, measure in measures.items():
             values = [measure(question, k) for question in questions]
             row[name] = sum(values) / len(values)
@@ -40,8 +42,11 @@ def _coverage(question: Question, k: int) -> float:
     return pass_at_k(len(right), sum(right), k)
 
 
-def _vote(question: Question, k: int) -> float:
-    """A group of equal answers is right if its first one is; all right groups count as one."""
+def vote_at_k(question: Question, k: int) -> float:
+    """The chance that a vote among k of its attempts is right.
+
+    A group of equal answers is right if its first one is; all right groups count as one.
+    """
     right = _right(question)
     keys = [None if lead is None else "right" if right[lead] else lead for lead in question.leads]
     return maj_at_k(keys, "right", k)

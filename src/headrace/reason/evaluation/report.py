@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headrace.reason.evaluation.table import VERDICTS
+
 Figures = Mapping[str, Any]
 COLUMNS = (
     "strategy",
@@ -37,7 +39,7 @@ def markdown(figures: Figures, chart: str | None = None) -> str:
         parts += [f"## Against {figures['baseline']}", compared, sentence(figures)]
     if figures["oracle"]:
         parts += [
-            "## Oracle runs\n\nTheir scorer sees the gold answers: a bound, no result.",
+            "## Oracle runs\n\nTheir scorer knows what is right: no results.",
             table(COLUMNS, cells(figures["oracle"])),
         ]
     if figures["pool"] is not None:
@@ -76,18 +78,19 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def sentence(figures: Figures) -> str:
-    """Which strategies beat the baseline at equal budgets, and what the questions could have shown."""
+    """Which strategies beat the baseline at equal tokens, and what the questions could have shown."""
     compared = figures["comparisons"]
     told = [
         f"{verdict}: {', '.join(found) or 'none'}"
-        for verdict in ("better", "worse", "no difference shown")
+        for verdict in VERDICTS
         for found in [[_place(one) for one in compared if one["verdict"] == verdict]]
+        if found or verdict != VERDICTS[-1]
     ]
     least = [one["detectable"] for one in compared if one["detectable"]]  # none where two are the same everywhere
     reach = f" The smallest difference these questions find four times in five: {_span(least)}." if least else ""
     return (
-        f"Of {len(compared)} comparisons at equal budgets, by their 95 % paired intervals, uncorrected – "
-        f"{'; '.join(told)}.{reach} Holm's p is corrected for all comparisons of the table."
+        f"Of {len(compared)} comparisons, by their 95 % paired intervals, uncorrected – {'; '.join(told)}.{reach} "
+        f"Holm's p is corrected for all comparisons of the table."
     )
 
 
@@ -109,11 +112,14 @@ Table = tuple[Sequence[str], Sequence[tuple[str, ...]]]
 
 
 def comparison_cells(compared: Sequence[Mapping[str, Any]]) -> Table:
-    columns = ("strategy", "budget", "difference [95 %]", "McNemar p", "Holm p", "detectable", "verdict")
+    columns = ("strategy", "budget", "tokens", "against", "its", "difference [95 %]", "p", "Holm p", "detectable")
     rows: list[tuple[str, ...]] = [
         (
             one["strategy"],
             one["budget"],
+            f"{one['tokens']:.0f}",
+            one["rival"],
+            f"{one['rival_tokens']:.0f}",
             f"{one['difference']:+.1%} {_interval(one['interval'], '+.1%')}",
             f"{one['p']:.3f}",
             f"{one['holm']:.3f}",
@@ -122,14 +128,19 @@ def comparison_cells(compared: Sequence[Mapping[str, Any]]) -> Table:
         )
         for one in compared
     ]
-    return columns, rows
+    return (*columns, "verdict"), rows
 
 
 def curve_cells(curves: Sequence[Mapping[str, Any]]) -> Table:
     names = [name for name in ("pass", "maj", "best") if name in curves[0]]
-    columns = ("k", *(f"{name}@k [95 %]" for name in names))
+    columns = ("k", "tokens", *(f"{name}@k [95 %]" for name in names))
     return columns, [
-        (str(row["k"]), *(f"{row[name]:.1%} {_interval(row[f'{name}_interval'])}" for name in names)) for row in curves
+        (
+            str(row["k"]),
+            f"{row['tokens']:.0f}",
+            *(f"{row[name]:.1%} {_interval(row[f'{name}_interval'])}" for name in names),
+        )
+        for row in curves
     ]
 
 

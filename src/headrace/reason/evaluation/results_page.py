@@ -8,27 +8,41 @@ from typing import Any
 
 from headrace.reason.evaluation.chart import chart
 from headrace.reason.evaluation.report import COLUMNS, cells, curve_cells, scorer_line, table
+from headrace.reason.evaluation.table import VERDICTS
 
 Told = Mapping[str, Any]
-"""One study's file: study, date, commit, machine, store, figures."""
+"""One study's file: study, date, commit, machine, store, figures; `again`: date and commit of figures that were made
+later from the same samples; `probe`: what it said of questions held out; `shared`: by study, questions asked again."""
+LIKELIEST = "adaptive_best_of_n(n=1)"
 
 HEADER = """# Better answers for the same tokens?
 
 <!-- Generated: python benchmarks/better_answers.py --page -->
 
-Which strategies give more right answers than self-consistency within the same budget of decoded tokens, which show no
+Which strategies give more right answers than self-consistency for the same number of drawn tokens, which show no
 difference and which are worse. Everything below is made from
 [benchmarks/results/better_answers](../benchmarks/results/better_answers); [evaluation.md](evaluation.md) says how such
 figures come about, [better_answers.toml](../benchmarks/better_answers.toml) what was asked. No strategy and no scorer
 saw a gold answer but in the oracle runs, which stand apart.
 
-*Better* and *worse*: the 95 % paired interval of the difference lies above or below zero. *Holm* marks those whose
-exact test (McNemar, on the runs as they were drawn) holds at 5 % once corrected for all comparisons of their study. "No
+A budget is a bound, and strategies spend more or less of it. So each is compared with the vote among as many
+independent attempts as its own tokens, on average over the questions, would have paid for: the mean over every choice
+of k attempts from a stored pool, and between two whole k by lot. A vote of 2 is right as often as one attempt, for a
+tie goes to the first. What drew more than the whole pool is compared with all of it and cannot be called better; what
+drew less than an attempt is compared with one and cannot be called worse; where it would be, it is listed as *unequal
+tokens* (2 % are allowed). Tokens are those that are drawn, a scorer's too; with what is read (prompts, examples, a
+scorer's looks) they stand as *total* with every row.
+
+*Better* and *worse*: the 95 % paired interval of the difference lies above or below zero. *Holm* marks those whose p (a
+sign-flip test on the questions' differences) holds at 5 % once corrected for all comparisons of their study. "No
 difference shown" is not "no difference": the smallest one that the questions would find four times in five is given.
 `{n}` grows with the budget, in attempts that it pays; `{half}` is half of it.
 """
 
-Cell = tuple[str, str]
+ORACLE = (
+    "Oracle runs, whose scorer knows what is right (on `arith` each step, which is not the same as the answer): no "
+    "results. What choosing among k attempts could reach at most is pass@k."
+)
 
 
 def page(told: Sequence[Told]) -> str:
@@ -60,29 +74,32 @@ def _baselines(found: Sequence[Told]) -> str:
         row = one["figures"]["rows"][0]
         study = one["study"]
         accuracy = f"{_share(row['accuracy'])} {_interval(row['interval'])}"
-        rows.append((study["task"], str(study["seed"]), str(row["questions"]), accuracy, f"{row['decode_tokens']:.0f}"))
-    columns = ("task", "seed", "questions", "right [95 %]", "tokens")
+        shared = ", ".join(f"{count} by {name}" for name, count in one.get("shared", {}).items()) or "none"
+        tokens = f"{row['decode_tokens']:.0f}"
+        rows.append((study["task"], str(study["seed"]), str(row["questions"]), accuracy, tokens, shared))
+    columns = ("task", "seed", "questions", "right [95 %]", "tokens", "asked again")
     first = found[0]
-    said = f"One attempt a question with {first['study']['model']}, by which the tasks below were chosen."
+    said = (
+        f"One attempt a question with {first['study']['model']}, by which the tasks below were chosen. *Asked again*: "
+        f"so many of the questions are, word for word, among those of a study below, whose accuracy is then no "
+        f"independent second look."
+    )
     return f"### Baselines\n\n{said}\n\n{table(columns, rows)}\n\n{_footing(first)}\n"
 
 
 def _study(told: Told) -> str:
     figures = told["figures"]
     parts = [f"### {told['study']['name']}", _settings(told)]
-    parts += [told["study"]["note"]] if told["study"]["note"] else []
-    parts += [_scorer(figures), _verdicts(figures), _answered(figures["rows"])]
+    parts += [told["study"]["note"], _likeliest(told), _scorer(told), _verdicts(figures), _answered(figures["rows"])]
     parts.append(f"![accuracy against decode tokens](figures/{told['study']['name']}.svg)")
-    parts += ["Right, with its 95 % interval:", _wide(figures["rows"], _accuracy)]
+    parts += ["Right, with its 95 % interval, and tokens drawn a question:", _wide(figures["rows"], _accuracy)]
     if figures["comparisons"]:
-        against = (
-            f"Difference from `{figures['baseline']}` at the same budget, paired by question, with its 95 % interval:"
-        )
+        against = f"Difference from {figures['baseline']}, paired by question, with its 95 % interval; and that vote:"
         parts += [against, _wide(figures["comparisons"], _difference)]
     if figures["pool"] is not None:
         parts += ["Any k of the pool's attempts:", table(*curve_cells(figures["pool"]["curves"]))]
     if figures["oracle"]:
-        parts += ["Oracle runs, whose scorer sees the gold answers: bounds, no results.", _full(figures["oracle"])]
+        parts += [ORACLE, _full(figures["oracle"])]
     parts += [_folded("Every row with its cost", _full(figures["rows"])), _footing(told)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -97,14 +114,18 @@ def _wide(entries: Sequence[Told], cell: Any) -> str:
 
 
 def _accuracy(row: Told) -> str:
-    return f"{_share(row['accuracy'])} {_interval(row['interval'])}"
+    return f"{_share(row['accuracy'])} {_interval(row['interval'])}; {row['decode_tokens']:.0f}"
 
 
 def _difference(one: Told) -> str:
     low, high = one["interval"]
-    mark = {"better": "**better**", "worse": "worse", "no difference shown": ""}[one["verdict"]]
-    mark += ", Holm" if mark and one["holm"] < 0.05 else ""
-    return f"{100 * one['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] {mark}".rstrip()
+    mark = {"better": " **better**", "worse": " worse", "unequal tokens": " unequal"}.get(one["verdict"], "")
+    beside = one["rival"] + (f" ({one['rival_tokens']:.0f} tokens)" if one["verdict"] == "unequal tokens" else "")
+    return f"{100 * one['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{mark}{_holm(one)}; {beside}"
+
+
+def _holm(one: Told) -> str:
+    return ", Holm" if one["verdict"] in ("better", "worse") and one["holm"] < 0.05 else ""
 
 
 def _full(rows: Sequence[Told]) -> str:
@@ -127,8 +148,34 @@ def _settings(told: Told) -> str:
     )
 
 
-def _scorer(figures: Told) -> str:
-    return "" if figures["pool"] is None else f"The pool: {scorer_line(figures['pool'])}"
+def _likeliest(told: Told) -> str:
+    """How far the attempts fall behind the likeliest one, where a row is that one alone."""
+    figures = told["figures"]
+    row = next((row for row in figures["rows"] if row["called"] == LIKELIEST), None)
+    if row is None:
+        return ""
+    sampled, warm = _share(figures["pool"]["curves"][0]["pass"]), f"{told['study']['temperature']:g}"
+    return (
+        f"One attempt at temperature {warm} is right in {sampled}, the likeliest one (`{LIKELIEST}`) in "
+        f"{_share(row['accuracy'])}."
+    )
+
+
+def _scorer(told: Told) -> str:
+    """The pool and its scorer; of a probe also what it learned from, and what it was worth before this study."""
+    pool, learned = told["figures"]["pool"], told.get("probe")
+    if pool is None or learned is None:
+        return "" if pool is None else f"The pool: {scorer_line(pool)}"
+    end, half = (f"{learned[part]['auc']:.3f} {_aucs(learned[part]['interval'])}" for part in ("end", "half"))
+    return (
+        f"The pool: {scorer_line(pool)} The probe learned from {learned['attempts']} attempts at "
+        f"{learned['questions']} questions; held out, its AUC over those is {end} at an attempt's end and "
+        f"{half} half-way."
+    )
+
+
+def _aucs(bounds: Sequence[float]) -> str:
+    return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
 def _verdicts(figures: Told) -> str:
@@ -136,11 +183,11 @@ def _verdicts(figures: Told) -> str:
     compared = figures["comparisons"]
     if not compared:
         return ""
-    lines = [f"Against `{figures['baseline']}` at equal budgets, {len(compared)} comparisons:", ""]
+    lines = [f"Against {figures['baseline']}, {len(compared)} comparisons:", ""]
     budgets = len({one["budget"] for one in compared})
-    for verdict in ("better", "worse", "no difference shown"):
+    for verdict in VERDICTS:
         names = _by_strategy([one for one in compared if one["verdict"] == verdict], budgets)
-        lines.append(f"- {verdict}: {names or 'none'}.")
+        lines += [f"- {verdict}: {names or 'none'}."] if names or verdict != VERDICTS[-1] else []
     least = [one["detectable"] for one in compared if one["detectable"]]  # none where two are the same everywhere
     if least:
         lines.append(f"- smallest difference found four times in five: {_span(least)}.")
@@ -151,8 +198,7 @@ def _by_strategy(compared: Sequence[Told], budgets: int) -> str:
     """Each strategy once, with its budgets; with Holm in brackets where that holds too."""
     told: dict[str, list[tuple[str, str]]] = {}
     for one in compared:
-        holm = " (Holm)" if one["verdict"] != "no difference shown" and one["holm"] < 0.05 else ""
-        told.setdefault(one["called"], []).append((one["budget"], holm))
+        told.setdefault(one["called"], []).append((one["budget"], " (Holm)" if _holm(one) else ""))
     return "; ".join(f"`{name}` at {_places(where, budgets)}" for name, where in told.items())
 
 
@@ -180,9 +226,10 @@ def _answered(rows: Sequence[Told]) -> str:
 
 
 def _footing(told: Told) -> str:
-    store = told["store"]
+    store, again = told["store"], told.get("again")
+    later = f"figures of {again['date']} at `{again['commit']}`; " if again else ""
     return (
-        f"Run of {told['date']} at `{told['commit']}` on {told['machine']}; "
+        f"Run of {told['date']} at `{told['commit']}` on {told['machine']}; {later}"
         f"samples {store['name']}, sha256 {store['sha256'][:16]}…"
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from headrace.engine.surface import Surface
-from headrace.reason.evaluate import Design, checked, evaluate
+from headrace.reason.evaluate import Design, checked, evaluate, figures, jobs
 from headrace.reason.evaluation.filling import How, Report
 from headrace.reason.evaluation.store import Store
 from headrace.reason.evaluation.table import holm_corrected
@@ -128,13 +128,31 @@ async def carried_out(
     return joined(parts)
 
 
-def _marked(figures: dict[str, Any], texts: Mapping[str, str], level: Level) -> dict[str, Any]:
+def recomputed(study: Study, items: Sequence[Item], scorer: Scorer | None, store: Store) -> dict[str, Any]:
+    """The same figures from a store that has everything, without an engine.
+
+    Raises InvalidRequest for a store of something else, or one that has not got all.
+    """
+    how, parts = how_of(study, scorer), list[dict[str, Any]]()
+    asked = {"task": study.task, "seed": study.seed, "temperature": study.temperature}
+    if any(store.settings.get(name) != value for name, value in asked.items()):
+        raise InvalidRequest(f"{store.path} is of another study than {study.name}; give its own folder.", "stores")
+    for level, texts, design in designs(study, items):
+        plans = checked(design, how)
+        if missing := sum(not store.has(job.key) for job in jobs(design, plans, how)):
+            raise InvalidRequest(
+                f"{store.path} lacks {missing} runs of {study.name}; run the study without --again.", "again"
+            )
+        parts.append(_marked(figures(store, design, plans, how), texts, level))
+    return joined(parts)
+
+
+def _marked(found: dict[str, Any], texts: Mapping[str, str], level: Level) -> dict[str, Any]:
     """Every row also says what it is called in the study, whatever its width."""
-    for row in (*figures["rows"], *figures["comparisons"], *figures["oracle"]):
+    for row in (*found["rows"], *found["comparisons"], *found["oracle"]):
         row["called"], row["n"] = texts[row["strategy"]], level.n
-    if figures["baseline"] is not None:
-        figures["baseline"] = texts[figures["baseline"]]
-    return figures
+    found["baseline"] = texts.get(found["baseline"], found["baseline"])
+    return found
 
 
 def joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

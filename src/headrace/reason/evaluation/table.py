@@ -1,11 +1,11 @@
-"""Rows of an iso-cost table, and which strategy beats which."""
+"""Rows of an iso-cost table, and which strategy beats its rival at equal tokens."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from headrace.reason.intervals import (
     Interval,
     cluster_bootstrap,
     detectable_difference,
-    mcnemar,
     paired_bootstrap,
     wilson,
 )
 
 Source: TypeAlias = Literal["pool", "live"]
-Verdict: TypeAlias = Literal["better", "worse", "no difference shown"]
+Verdict: TypeAlias = Literal["better", "worse", "no difference shown", "unequal tokens"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+EQUAL = 1.02
+"""Tokens count as equal up to this ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +107,31 @@ def dominated(rows: Sequence[Row]) -> dict[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """`strategy` against `baseline` on the same questions within the same budget.
+class Rival:
+    """What a row is compared with. `tokens`: drawn a question, on average; `values`: each question's share right."""
 
-    `difference` of accuracy with its 95 % paired bootstrap interval; `p` of McNemar's exact test on the runs as
-    they were drawn, `holm` the same corrected for all comparisons of the table. `detectable`: the smallest true
-    difference that so many questions would find four times in five.
+    name: str
+    tokens: float
+    values: Mapping[str, float]
+
+
+Against: TypeAlias = Callable[[Row], Rival | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`strategy` within `budget` against `rival` on the same questions.
+
+    `difference` of accuracy with its 95 % paired bootstrap interval; `p` of the sign-flip test on the questions'
+    differences, `holm` the same corrected for all comparisons of the table. `detectable`: the smallest true
+    difference that so many questions would find four times in five. `tokens`: drawn a question, on average.
     """
 
     strategy: str
-    baseline: str
     budget: str
+    tokens: float
+    rival: str
+    rival_tokens: float
     difference: float
     interval: Interval
     p: float
@@ -128,34 +144,69 @@ class Comparison:
         return told | {"interval": list(self.interval)}
 
 
-def comparisons(rows: Sequence[Row], baseline: str) -> list[Comparison]:
-    """Every row against the baseline's row of the same budget, over the questions that both have."""
+def same_budget(rows: Sequence[Row], baseline: str) -> Against:
+    """The baseline's row of the same budget."""
     bases = {row.budget: row for row in rows if row.strategy == baseline}
-    pairs = [(row, bases[row.budget]) for row in rows if row.strategy != baseline and row.budget in bases]
-    tests = [_mcnemar(row, base) for row, base in pairs]
-    return [
-        _compared(row, base, p, holm) for (row, base), p, holm in zip(pairs, tests, holm_corrected(tests), strict=True)
-    ]
+
+    def beside(row: Row) -> Rival | None:
+        base = bases.get(row.budget)
+        if base is None or row.strategy == baseline:
+            return None
+        return Rival(base.strategy, base.mean("tokens"), base.values)
+
+    return beside
 
 
-def _compared(row: Row, base: Row, p: float, holm: float) -> Comparison:
-    one, other = _paired(row, base)
-    difference, interval = paired_bootstrap(one, other)
-    detectable = detectable_difference([a - b for a, b in zip(one, other, strict=True)]) if len(one) > 1 else None
-    verdict: Verdict = "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "no difference shown"
-    return Comparison(row.strategy, base.strategy, row.budget, difference, interval, p, holm, detectable, verdict)
+def comparisons(rows: Sequence[Row], against: Against) -> list[Comparison]:
+    """Every row that has a rival against it, over the questions that both have."""
+    pairs = [(row, rival) for row in rows if (rival := against(row)) is not None]
+    found = [_compared(row, rival) for row, rival in pairs]
+    corrected = holm_corrected([one.p for one in found])
+    return [replace(one, holm=holm) for one, holm in zip(found, corrected, strict=True)]
 
 
-def _paired(row: Row, base: Row) -> tuple[list[float], list[float]]:
-    mine, theirs = row.values, base.values
+def _compared(row: Row, rival: Rival) -> Comparison:
+    mine, theirs = row.values, rival.values
     both = [item for item in mine if item in theirs]
-    return [mine[item] for item in both], [theirs[item] for item in both]
+    one, other = [mine[item] for item in both], [theirs[item] for item in both]
+    difference, interval = paired_bootstrap(one, other)
+    apart = np.subtract(one, other)
+    detectable = detectable_difference(apart.tolist()) if len(both) > 1 else None
+    tokens, p = row.mean("tokens"), sign_flip(apart)
+    return Comparison(
+        row.strategy,
+        row.budget,
+        tokens,
+        rival.name,
+        rival.tokens,
+        difference,
+        interval,
+        p,
+        p,
+        detectable,
+        _verdict(interval, tokens, rival.tokens),
+    )
 
 
-def _mcnemar(row: Row, base: Row) -> float:
-    both = [item for item in row.outcomes if item in base.outcomes]
-    first = [tuple(one.outcomes[item][0].kind == "right" for one in (row, base)) for item in both]
-    return mcnemar(first.count((True, False)), first.count((False, True)))
+def _verdict(interval: Interval, tokens: float, rival: float) -> Verdict:
+    """What drew more tokens cannot be called better, and what drew fewer cannot be called worse."""
+    if interval[0] > 0:
+        return "better" if tokens <= EQUAL * rival else "unequal tokens"
+    if interval[1] < 0:
+        return "worse" if rival <= EQUAL * tokens else "unequal tokens"
+    return "no difference shown"
+
+
+def sign_flip(differences: np.ndarray, flips: int = 20_000, seed: int = 0) -> float:
+    """The two-sided p-value that paired differences, one a question, are as likely to have the other sign.
+
+    A randomisation test on their mean (Fisher 1935); the smallest value it can give is 1 / (flips + 1).
+    """
+    moved = differences[differences != 0]
+    signs = np.random.default_rng(seed).integers(0, 2, (flips, len(moved)), dtype=np.int8)
+    sums = 2 * (signs @ moved) - moved.sum()
+    reached = np.abs(sums) >= abs(moved.sum()) - 1e-9
+    return (1 + int(reached.sum())) / (1 + flips)
 
 
 def holm_corrected(tests: Sequence[float]) -> list[float]:
