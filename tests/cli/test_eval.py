@@ -43,7 +43,7 @@ def test_figures_come_from_the_store_and_a_second_run_adds_none(headrace, smollm
     assert len(lines) == 1 + 2 * 2 + 2, "settings, a pool of two, one live strategy"
     assert [row["source"] for row in found["rows"]] == ["pool", "pool", "live"]
     assert all(row["decode_tokens"] <= 20 and row["budget"] == "20 tok" for row in found["rows"])
-    assert found["settings"]["task"] == "gsm8k" and found["baseline"] == "self_consistency(n=2)"
+    assert found["settings"]["task"] == "gsm8k" and found["baseline"] == "the vote at the same tokens"
     assert json.loads(Path("out/eval.json").read_text(encoding="utf-8")) == found
     assert "eval.svg" in Path("out/eval.md").read_text(encoding="utf-8")
     assert Path("out/eval.svg").read_text(encoding="utf-8").startswith("<svg")
@@ -52,7 +52,7 @@ def test_figures_come_from_the_store_and_a_second_run_adds_none(headrace, smollm
     assert again.exit_code == 0 and "6 are there already" in again.stderr
     assert Path("s.jsonl").read_text(encoding="utf-8").splitlines() == lines
     assert "self_consistency(n=2) (pool)" in again.stdout and "pass@k" in again.stdout
-    assert "Against self_consistency(n=2), within the same budget:" in again.stderr
+    assert "Against the vote at the same tokens:" in again.stderr
 
     other = headrace(*words, "--temperature", "0.5")
     assert other.exit_code == 2 and "belongs to temperature 0.8" in other.stderr

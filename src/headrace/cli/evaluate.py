@@ -172,10 +172,10 @@ def show(figures: dict[str, Any], json: bool) -> None:
         return
     print_table(COLUMNS, cells(figures["rows"]))
     if figures["oracle"]:
-        note("Oracle runs, whose scorer sees the gold answers:")
+        note("Oracle runs, whose scorer knows what is right:")
         print_table(COLUMNS, cells(figures["oracle"]))
     if figures["comparisons"]:
-        note(f"Against {figures['baseline']}, within the same budget:")
+        note(f"Against {figures['baseline']}:")
         print_table(*comparison_cells(figures["comparisons"]))
         note(sentence(figures))
     if figures["pool"] is not None:
