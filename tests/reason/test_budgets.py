@@ -32,13 +32,13 @@ from reason.toy import TASK, LetterTokenizer, TextScorer, solved, toy_engine, us
 
 
 class Reader:
-    """Scores by the mean of all hidden states: a look that is computed again as a whole."""
+    """Scores by the mean of all hidden states, between 0 and 1: a look that is computed again as a whole."""
 
     name, kind, sound, oracle = "reader", "self", False, False
 
     async def score(self, items: Sequence[Scored]) -> list[Score]:
         found = [await item.sequence.read(pool="mean") for item in items]
-        return [Score(0.0 if states is None else float(states[0])) for states in found]
+        return [Score(0.0 if states is None else (1 + math.tanh(float(states[0]))) / 2) for states in found]
 
 
 JUDGE = Judge(question="\nIs that right? ")

@@ -14,7 +14,7 @@ from headrace.privacy.attacks.recovery import RecoveryOverThreshold
 from headrace.privacy.attacks.truth import token_map, truth_of
 from headrace.privacy.veil.errors import ArtefactError
 from headrace.privacy.veil.source import new_key
-from headrace.spec.errors import UnsupportedModel
+from headrace.spec.errors import InvalidRequest, UnsupportedModel
 from privacy.attacks.folder import VOCAB, Deployment, deploy, write_model
 
 
@@ -36,7 +36,7 @@ def test_tables_are_those_of_the_key(case: Deployment) -> None:
     assert np.allclose(deployed, public[case.truth.token_map] @ case.truth.rotation, atol=1e-5)
     assert (token_map(case.key) == case.truth.token_map).all()
     assert case.deployed.first_id() == np.argsort(case.truth.token_map)[3]
-    with pytest.raises(UnsupportedModel, match="public model"):
+    with pytest.raises(UnsupportedModel, match="no tokenizer for text"):
         _ = case.deployed.tokenizer
 
 
@@ -56,7 +56,8 @@ def test_without_the_key_it_knows_that_it_is_right(case: Deployment, foreign: Op
     assert sure.scored_by == "confidence" and sure.types.value > 0.99 and "own confidence" in str(sure)
     unsure = align_folder(foreign, case.deployed)
     assert unsure.types.value < 0.05 and unsure.details["start"] in ("invariants", "moments")
-    unsure.check(0.1)
+    with pytest.raises(InvalidRequest, match="how sure it is"):
+        unsure.check(0.1)
 
 
 def test_a_foreign_model_and_an_independent_key_give_chance(case: Deployment, foreign: Opened) -> None:
