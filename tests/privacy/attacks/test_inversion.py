@@ -15,7 +15,7 @@ from backends.twins import VOCAB, RandomStore, decoder, draw
 from headrace.privacy.attacks.inversion import Likeness, Search, best_of, clustered, invert, score_prompts
 from headrace.privacy.attacks.public_model import NextToken, PublicBlocks, agreed
 from headrace.privacy.attacks.recovery import Clock, Recovery
-from headrace.privacy.attacks.states import vocabulary_match
+from headrace.privacy.attacks.states import read_states
 from headrace.privacy.split.noise import Noise
 from headrace.spec.errors import InvalidRequest
 
@@ -96,8 +96,8 @@ def test_candidates_have_the_states_they_would_have() -> None:
     blocks(1)([7, 7, 7], np.arange(4))
     np.testing.assert_array_equal(blocks(1)(prompt[:5], np.array([prompt[5]]))[0], wanted[5])
     everything = np.arange(VOCAB)
-    found = vocabulary_match(wanted[:6], lambda tokens: blocks(1)(list(tokens), everything))
-    np.testing.assert_array_equal(found, prompt[:6])
+    found = read_states(wanted[:6], lambda tokens: blocks(1)(list(tokens), everything))
+    np.testing.assert_array_equal(found.tokens, prompt[:6])
 
 
 def test_what_the_language_expects_decides_where_states_do_not() -> None:

@@ -1,4 +1,9 @@
-"""Who holds the public weights of a veiled image model reads its images and its answers."""
+"""Who holds the public weights of a veiled image model reads its images and its answers.
+
+By rows that no key disguises, then linear solves. What is only permuted beside the residual stream's rotation (hidden
+units, patches, classes) keeps the lengths of its rows, which tell the order; what has an order and positive factors
+(channels behind relu) keeps their directions.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from privacy.veil.networks import Cnn, Vit, nn, shaken
 
 # isort: split
 from headrace.adapt.modules import read_module
-from headrace.privacy.attacks.module_key import mixed_columns, rotated_rows, scaled_rows
+from headrace.privacy.attacks.align import procrustes
 from headrace.privacy.attacks.nearest import nearest
 from headrace.privacy.veil.keys import Master
 from headrace.privacy.veil.module_veil import ModuleVeil, cut, fold_batch_norms
@@ -28,6 +33,29 @@ def keyed(module: nn.Module, image: tuple[int, int, int]) -> tuple[ModuleVeil, A
     graph, arrays = read_module(module, image)
     veil = ModuleVeil(ModuleVeil.recipe(graph, arrays), Master(bytes([5] * 32), "ab" * 32))
     return veil, arrays, veil.apply(arrays)
+
+
+def rotated_rows(public: np.ndarray, deployed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(order int [n], rotation float64 [d, d]) with deployed ~ public[order] @ rotation, for float [n, d] each.
+
+    Rows are ranked by length, turned by Procrustes (Schönemann 1966) and matched anew; n has to reach d.
+    """
+    ranked = np.argsort(np.linalg.norm(public, axis=1))
+    rank = np.argsort(np.argsort(np.linalg.norm(deployed, axis=1)))
+    order = nearest(deployed @ procrustes(public[ranked[rank]], deployed).T, public).of_rows
+    return order, procrustes(public[order], deployed)
+
+
+def scaled_rows(public: np.ndarray, deployed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(order int [n], factors float [n]) with deployed ~ factors[:, None] * public[order], for float [n, d] each."""
+    known, seen = (np.linalg.norm(rows, axis=1, keepdims=True) for rows in (public, deployed))
+    order = nearest(deployed / seen, public / known).of_rows
+    return order, seen[:, 0] / known[order, 0]
+
+
+def mixed_columns(public: np.ndarray, deployed: np.ndarray) -> np.ndarray:
+    """float [d, d]: the matrix with deployed ~ public @ matrix, for float [n, d] each; n has to reach d."""
+    return np.linalg.pinv(public) @ deployed
 
 
 def stolen(public: Arrays, deployed: Arrays, sent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

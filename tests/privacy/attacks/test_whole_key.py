@@ -11,7 +11,7 @@ pytest.importorskip("scipy.optimize", reason="needs the extra headrace[privacy]"
 
 from headrace.privacy.attacks.align import align
 from headrace.privacy.attacks.recovery import Clock, score_map
-from headrace.privacy.attacks.whole_key import layer_key, prompt_of
+from headrace.privacy.attacks.whole_key import layer_key
 from headrace.spec.errors import InvalidRequest
 
 VOCAB, DIM, HEADS, SIZE, UNITS = 1024, 64, 4, 16, 96
@@ -52,7 +52,7 @@ def test_the_whole_planted_key_is_found() -> None:
     units = score_map("units", found.units, UNIT_ORDER, clock.cost(*PUBLIC.values()))
     assert units.types.value == 1 and units.types.low > units.types.chance and units.cost.bytes > 0
     prompt = RNG.integers(VOCAB, size=40)
-    assert (prompt_of(PLANTED.wire[prompt], aligned) == prompt).all()
+    assert (aligned.token_map[PLANTED.wire[prompt]] == prompt).all()
 
 
 def test_with_another_rotation_units_are_found_by_chance_only() -> None:

@@ -13,10 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from headrace.privacy.attacks.align import procrustes
 from headrace.privacy.attacks.confidence import RATIO
-from headrace.privacy.attacks.nearest import nearest
-from headrace.privacy.attacks.propagate import Told
 from headrace.spec.errors import InvalidRequest
 
 Cover: TypeAlias = Literal["none", "permutation", "rotation"]
@@ -38,19 +35,14 @@ class Beginning(NamedTuple):
     states: np.ndarray
 
 
-def vocabulary_match(observed: np.ndarray, forward: Forward, cover: Cover = "none") -> np.ndarray:
-    """The prompt behind the states of one layer, [tokens, d] -> int [tokens].
-
-    `cover` is what one fixed key did to the dimensions of all states. Costs one forward pass of the vocabulary a
-    position. Raises InvalidRequest for states that are no table.
-    """
-    return read_states(observed, forward, cover).tokens
-
-
 def read_states(
     observed: np.ndarray, forward: Forward, cover: Cover = "none", beginning: Beginning | None = None
 ) -> Read:
-    """As `vocabulary_match`, of what comes after the beginning. Under a rotation a first state has its norm alone."""
+    """The prompt behind the states of one layer, [tokens, d], as far as it comes after the beginning.
+
+    `cover` is what one fixed key did to the dimensions of all states; under a rotation a first state has its norm
+    alone. Costs one forward pass of the vocabulary a position. Raises InvalidRequest for states that are no table.
+    """
     if observed.ndim != 2:
         raise InvalidRequest(f"States of shape {observed.shape} are no [tokens, d]; give those of one layer.", "states")
     known, seen = beginning or Beginning((), np.empty((0, observed.shape[1])))
@@ -78,13 +70,3 @@ def _apart(states: np.ndarray, state: np.ndarray, own: np.ndarray, before: np.nd
     inner = states @ own.T - before @ state
     norms = np.linalg.norm(states, axis=1) ** 2 - state @ state
     return np.hypot(norms, np.linalg.norm(inner, axis=1))
-
-
-def invert_embeddings(observed: np.ndarray, public: np.ndarray, rotation: np.ndarray | None = None) -> np.ndarray:
-    """The tokens whose embeddings, under the rotation, are nearest to what was sent: [tokens, d] -> int [tokens]."""
-    return nearest(observed if rotation is None else observed @ rotation.T, public).of_rows
-
-
-def rotation_of(observed: np.ndarray, public: np.ndarray, told: Told) -> np.ndarray:
-    """The rotation [d, d] of sent embeddings, from positions (`told.wire`) whose tokens are known."""
-    return procrustes(public[told.tokens], observed[told.wire])

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from headrace.privacy.attacks.align import Alignment
 from headrace.privacy.attacks.nearest import nearest
 from headrace.spec.errors import InvalidRequest
 
@@ -94,8 +93,3 @@ def _heads(public: np.ndarray, deployed: np.ndarray, kv_heads: int) -> tuple[np.
 
 def _directions(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
-
-
-def prompt_of(wire: np.ndarray, found: Alignment) -> np.ndarray:
-    """The tokens behind ids on the wire, int [tokens]."""
-    return found.token_map[wire]
