@@ -123,7 +123,7 @@ def _check_settings(config: Mapping[str, Any], manifest: Manifest, key: ClientKe
 
 def fixed_ids(config: Mapping[str, Any], key: ClientKey) -> str | None:
     """The first setting of special tokens that is not what the key's token map makes of the source's."""
-    moved = TokenMap.of(key).veiled_settings(key.specials)
+    moved = TokenMap.of(key).veiled_specials(key.specials)
     return next((name for name in SPECIAL if config.get(name) != moved.get(name)), None)
 
 

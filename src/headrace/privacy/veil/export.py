@@ -123,7 +123,7 @@ def _write(loaded: LoadedModel, key: ClientKey, folder: Path, how: Export, progr
 def _write_settings(loaded: LoadedModel, spec: ModelSpec, key: ClientKey, folder: Path, how: Export) -> dict[str, str]:
     published = (loaded.source / "config.json").is_file()
     given = folder_settings(loaded.source, spec) if published else written_settings(spec)
-    settings = veiled_settings(spec, given, how.dtype) | TokenMap.of(key).veiled_settings(key.specials)
+    settings = veiled_settings(spec, given, how.dtype) | TokenMap.of(key).veiled_specials(key.specials)
     return _write_json(folder, "config.json", settings)
 
 

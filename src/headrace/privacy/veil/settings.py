@@ -34,10 +34,10 @@ def veiled_settings(spec: ModelSpec, source: Mapping[str, Any], kind: str) -> di
     """
     family = by_name(spec.family)
     where = f"{spec.family}'s config.json"
-    reading = Reading(dict(source) | {"tie_word_embeddings": False}, where)
+    noting = NotingConfig(dict(source) | {"tie_word_embeddings": False}, where)
     try:
-        family.build(reading)
-        values = {key: value for key, value in reading.given.items() if key in reading.asked}
+        family.build(noting)
+        values = {key: value for key, value in noting.given.items() if key in noting.asked}
         built = family.build(Config(values, where))
     except HeadraceError as error:
         raise SymmetryError(f"{where} cannot say what this model is: {error}") from None
@@ -48,7 +48,7 @@ def veiled_settings(spec: ModelSpec, source: Mapping[str, Any], kind: str) -> di
     return fixed | {back.get(key, key): value for key, value in values.items()}
 
 
-class Reading(Config):
+class NotingConfig(Config):
     """Settings of which those are noted that a family asks for; none is refused for being there."""
 
     def __init__(self, given: dict[str, Any], where: str) -> None:

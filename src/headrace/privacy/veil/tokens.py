@@ -31,7 +31,7 @@ class TokenMap:
         """What was meant. Raises IndexError as `veiled` does."""
         return _mapped(self._plain, ids)
 
-    def veiled_settings(self, specials: Mapping[str, int | list[int]]) -> dict[str, int | list[int]]:
+    def veiled_specials(self, specials: Mapping[str, int | list[int]]) -> dict[str, int | list[int]]:
         """Settings such as eos_token_id, one id or several, with their ids moved."""
         moved = {name: self.veiled([ids] if isinstance(ids, int) else ids) for name, ids in specials.items()}
         return {name: ids[0] if isinstance(specials[name], int) else ids for name, ids in moved.items()}
