@@ -178,6 +178,8 @@ def test_what_has_no_symmetry_is_refused_by_name() -> None:
     with pytest.raises(SymmetryError, match="Nothing here is called 'steam'"):
         veiled(shaken(Cnn(1, (4,), 3), 0), (1, 6, 6), steam="identity")
     graph, arrays = read_module(shaken(Cnn(1, (4,), 3), 0), (1, 6, 6))
+    with pytest.raises(SymmetryError, match="give 1 or a bit more"):
+        ModuleVeil(ModuleVeil.recipe(graph, arrays), Master(bytes(32), "ab" * 32), condition=0.9)
     with pytest.raises(SymmetryError, match="the tensor extra"):
         ModuleVeil.recipe(graph, arrays | {"extra": np.ones(3)})
     with pytest.raises(SymmetryError, match=r"head\.weight is missing"):

@@ -158,6 +158,12 @@ def test_a_gain_of_zero_before_a_bias_is_refused() -> None:
         Veil(spec, fixed_master()).apply(tensors)["norm.bias"].numpy()
 
 
+@pytest.mark.parametrize("condition", [0.9, math.inf, math.nan])
+def test_a_condition_that_no_matrix_has_is_refused(condition: float) -> None:
+    with pytest.raises(SymmetryError, match="give 1 or a bit more"):
+        Veil(MODELS["learned positions"], fixed_master(), condition)
+
+
 def fixed_master() -> Any:
     from headrace.privacy.veil.keys import Master
 

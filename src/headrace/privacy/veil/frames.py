@@ -20,12 +20,17 @@ _KEPT = 32
 """Bases held at a time: more than one layer has."""
 
 
+def check_condition(condition: float) -> None:
+    """Raises SymmetryError for a number that no invertible matrix has."""
+    if not 1 <= condition < np.inf:
+        raise SymmetryError(f"No invertible matrix has a condition number of {condition:g}; give 1 or a bit more.")
+
+
 class Frames:
     """Frame name -> Basis; those of past layers are forgotten and can be drawn again."""
 
     def __init__(self, plan: Plan, master: Master, condition: float = CONDITION) -> None:
-        if not 1 <= condition < np.inf:
-            raise SymmetryError(f"No invertible matrix has a condition number of {condition:g}; give 1 or a bit more.")
+        check_condition(condition)
         self.plan, self.master, self.condition = plan, master, condition
         self._stream: Basis | None = None
         self._kept: OrderedDict[str, Basis] = OrderedDict()
@@ -36,7 +41,7 @@ class Frames:
             return self._stream
         if name not in self._kept:
             self._kept |= self._group_of(name)
-            while len(self._kept) > max(_KEPT, 2):
+            while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[name]
 
@@ -45,7 +50,7 @@ class Frames:
         return self["tokens"].order
 
     def _group_of(self, name: str) -> dict[str, Basis]:
-        """The frame and those drawn with it. Raises SymmetryError for a name that the plan does not know."""
+        """The frame and those drawn with it."""
         draws = self.master.stream
         if name == "tokens":
             return {name: Basis.permutation(_order(self.plan.tokens, self.plan.vocab, draws(MODEL, "tokens")))}

@@ -15,10 +15,11 @@ import numpy as np
 
 from headrace.privacy.veil.basis import Basis
 from headrace.privacy.veil.errors import SymmetryError
-from headrace.privacy.veil.frames import CONDITION, head_frames, stream_basis
+from headrace.privacy.veil.frames import CONDITION, check_condition, head_frames, stream_basis
 from headrace.privacy.veil.keys import MODEL, Keystream, Master
 from headrace.privacy.veil.modules import CLASSES, PATCHES, PIXELS, Axis, ModulePlan, plan_module
 from headrace.privacy.veil.rules import Group, Step, Stream
+from headrace.privacy.veil.transform import by_gain
 from headrace.spec.graph import Graph
 
 
@@ -35,8 +36,7 @@ class ModuleFrames:
     """Frame name -> Basis, drawn once each."""
 
     def __init__(self, plan: ModulePlan, master: Master, condition: float = CONDITION) -> None:
-        if not 1 <= condition < np.inf:
-            raise SymmetryError(f"No invertible matrix has a condition number of {condition:g}; give 1 or a bit more.")
+        check_condition(condition)
         self.plan, self.master, self.condition = plan, master, condition
         self._drawn: dict[str, Basis] = {}
 
@@ -109,14 +109,7 @@ class ModuleVeil:
             # A frame has one value for all places of a channel, or takes in the axes of a patch.
             cut = values.reshape(*values.shape[:axis], basis.size, -1)
             return (basis.push if step.kind == "push" else basis.pull)(cut, axis).reshape(values.shape)
-        gain = sources[step.name]
-        if step.kind == "times":
-            return values * gain
-        if not gain.all():
-            raise SymmetryError(
-                f"{step.name} has a gain of 0, behind which its bias cannot be turned; veil a model without one."
-            )
-        return values / gain
+        return by_gain(step, values, sources[step.name])
 
 
 def fold_batch_norms(plan: ModulePlan, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

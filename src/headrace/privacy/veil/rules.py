@@ -119,7 +119,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`keyed`: key name -> what is drawn for it ("tokens" is a size). `rules`: canonical name -> rule."""
+    """`heads`, `units`: by layer. `rules`: canonical name -> rule. `vocab`: ids, which `tokens` keys."""
 
     vocab: int
     stream: Stream

@@ -81,14 +81,18 @@ class Veil:
         if step.kind in ("push", "pull"):
             basis = self.frames[step.name.replace("*", str(expert))]
             return basis.push(values, step.axis) if step.kind == "push" else basis.pull(values, step.axis)
-        gain = tensors[step.name].numpy().astype(np.float64)
-        if step.kind == "times":
-            return values * gain
-        if not gain.all():
-            raise SymmetryError(
-                f"{step.name} has a gain of 0, behind which its bias cannot be turned; veil a model without one."
-            )
-        return values / gain
+        return by_gain(step, values, tensors[step.name].numpy().astype(np.float64))
+
+
+def by_gain(step: Step, values: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Values times a gain or over it, as the step says. Raises SymmetryError where that divides by 0."""
+    if step.kind == "times":
+        return values * gain
+    if not gain.all():
+        raise SymmetryError(
+            f"{step.name} has a gain of 0, behind which its bias cannot be turned; veil a model without one."
+        )
+    return values / gain
 
 
 def _rows(source: Tensor, index: np.ndarray) -> np.ndarray:
