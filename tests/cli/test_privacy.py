@@ -134,6 +134,20 @@ def test_the_model_writes_the_traffic(made: Made, tmp_path: Path) -> None:
     assert found["details"]["written_tokens"] == 600 and found["cost"]["tokens"] == 0
 
 
+def test_a_known_text_that_is_too_short_is_refused_before_anything_is_run(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be loaded or veiled")
+
+    monkeypatch.setattr("headrace.cli.generation.loaded_engine", never)
+    monkeypatch.setattr("headrace.privacy.measure.veiled_for", never)
+    own = tmp_path / "own.ids"
+    own.write_text("7", encoding="utf-8")
+    for words in (("attack", "oracle", made.plain, made.veiled), ("report", made.plain)):
+        assert "give a longer text" in " ".join(privacy(*words, "--known", own, code=2).output.split())
+
+
 def test_vectors_are_inverted(made: Made, tmp_path: Path) -> None:
     rng, texts = np.random.default_rng(0), tmp_path / "lines"
     letters = np.array(list("abcdefgh"))

@@ -135,9 +135,14 @@ def wire_ids(path: Path, model: Opened, key: ClientKey | None) -> np.ndarray:
 
 
 def known_ids(paths: list[Path], model: Opened) -> np.ndarray:
+    """The attacker's own ids, int [tokens]. Raises InvalidRequest where they are too few for an attack on traffic."""
     import numpy as np
 
-    return np.concatenate([file_ids(path, model) for path in paths])
+    from headrace.privacy.attacks.traffic import check_ids
+
+    known = np.concatenate([file_ids(path, model) for path in paths])
+    check_ids(known, model.spec.vocab)
+    return known
 
 
 def served_ids(path: Path | None, tokens: int, deployed: Opened, seed: int) -> np.ndarray:

@@ -65,9 +65,10 @@ def report(
         raise InvalidRequest(f"{results} is no folder; give one of result files, or leave --results out.", "results")
     if svg is not None and not svg.parent.is_dir():
         raise InvalidRequest(f"{svg.parent} is no folder; make it, or write --svg somewhere else.", "svg")
-    with veiled_for(opened(model), None if public is None else opened(public), scoring.held()) as case:
+    subject, plain = opened(model), None if public is None else opened(public)
+    own = known_ids(known, plain or subject) if known else None
+    with veiled_for(subject, plain, scoring.held()) as case:
         check_threshold(threshold, case.truth is not None)
-        own = known_ids(known, case.public or case.deployed) if known else None
         made = measured(case, own, tokens, runs, results, options(threads))
     if json:
         print_json(made.to_json())

@@ -21,6 +21,7 @@ from headrace.privacy.attacks.artefact import Opened
 from headrace.privacy.attacks.on_weights import align_folder
 from headrace.privacy.attacks.oracle import oracle
 from headrace.privacy.attacks.recovery import Recovery
+from headrace.privacy.attacks.traffic import check_ids
 from headrace.privacy.attacks.truth import Truth, truth_of
 from headrace.privacy.report import Report, plain_line, results_folder, stored_lines, veil_line
 from headrace.privacy.veil.export import export
@@ -82,6 +83,8 @@ def measured(
     if known is not None and not case.deployed.spec.causal:
         name = (case.public or case.deployed).name
         raise InvalidRequest(f"{name} is an encoder, which writes no text to attack; leave --known out.", "known")
+    if known is not None:
+        check_ids(known, case.deployed.spec.vocab)
     slower, recoveries = None, []
     if case.public is not None and runs and case.public.spec.vocab == case.deployed.spec.vocab:
         slower = slowdown(case.public, case.deployed, runs, options)

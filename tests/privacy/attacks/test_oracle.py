@@ -15,6 +15,7 @@ pytest.importorskip("headrace.backends.native._kernels", reason="the native kern
 from headrace.engine.engine import Engine
 from headrace.privacy.attacks.on_traffic import bigram_traffic
 from headrace.privacy.attacks.oracle import oracle, written
+from headrace.spec.errors import InvalidRequest
 from headrace.spec.options import EngineOptions
 
 VOCAB, TOKENS = 40, 8000
@@ -52,6 +53,16 @@ def test_the_model_itself_is_the_oracle(case: Deployment, veiled: Engine, known:
     assert found.details["writing_seconds"] > 0 and found.details["agreement"] > 0.9
     null = oracle(veiled, known, TOKENS, case.deployed.first_id(), case.other.token_map)
     assert null.types.contains_chance
+
+
+def test_known_ids_that_no_attack_can_use_are_refused_before_anything_is_written(
+    veiled: Engine, known: np.ndarray
+) -> None:
+    steps = veiled.stats()["steps"]
+    for wrong in (known[:1], known + VOCAB):
+        with pytest.raises(InvalidRequest, match="give a longer text"):
+            oracle(veiled, wrong, TOKENS)
+    assert veiled.stats()["steps"] == steps
 
 
 def test_without_a_key_agreement_tells_language_from_noise(veiled: Engine, known: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from headrace.engine.surface import Surface
 from headrace.privacy.attacks.bigram import TOP
 from headrace.privacy.attacks.on_traffic import map_traffic
 from headrace.privacy.attacks.recovery import Recovery
+from headrace.privacy.attacks.traffic import check_ids
 from headrace.spec.sampling import Sampling, Stop
 
 LENGTH = 256
@@ -57,8 +58,10 @@ def oracle(
 ) -> Recovery:
     """The bigram attack on ids that the veiled model itself writes; `known`: the attacker's own ids, int [n].
 
-    Its cost has no token of the victim's; what it took to write the traffic stands in the details.
+    Its cost has no token of the victim's; what it took to write the traffic stands in the details. Raises
+    InvalidRequest, before anything is written, for fewer than two known ids or for ids out of range.
     """
+    check_ids(known, engine.spec.vocab)
     began = time.process_time()
     wire = written(engine, tokens, start, seed)
     more = {"written_tokens": len(wire), "writing_seconds": time.process_time() - began}

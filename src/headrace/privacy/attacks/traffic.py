@@ -36,10 +36,15 @@ class Traffic:
         return np.log(self.counts[ids] / self.tokens)
 
 
-def traffic(ids: np.ndarray, vocab: int) -> Traffic:
-    """Counts a stream of ids, int [tokens]. Raises InvalidRequest for fewer than two or for ids out of range."""
+def check_ids(ids: np.ndarray, vocab: int) -> None:
+    """Raises InvalidRequest for fewer than two ids or for ids out of range."""
     if len(ids) < 2 or int(ids.max()) >= vocab or int(ids.min()) < 0:
         raise InvalidRequest(f"A bigram needs two ids below {vocab}; give a longer text of this vocabulary.", "ids")
+
+
+def traffic(ids: np.ndarray, vocab: int) -> Traffic:
+    """Counts a stream of ids, int [tokens]. Raises InvalidRequest as `check_ids` does."""
+    check_ids(ids, vocab)
     ids = ids.astype(np.int64)
     pairs, times = np.unique(ids[:-1] * vocab + ids[1:], return_counts=True)
     table = csr_array((times.astype(np.float32), (pairs // vocab, pairs % vocab)), shape=(vocab, vocab))
