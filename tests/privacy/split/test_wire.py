@@ -18,7 +18,8 @@ from headrace.privacy.split.blocks import Blocks, StateLost
 from headrace.privacy.split.client import SplitModel
 from headrace.privacy.split.piece import STEP
 from headrace.privacy.split.remote import Remote
-from headrace.spec.errors import ContextExceeded, EngineStopped, InvalidRequest
+from headrace.privacy.split.service import FAILED
+from headrace.spec.errors import ContextExceeded, EngineStopped, HeadraceError, InvalidRequest
 
 SPEC, STORE = made("grouped-query")
 TOKENS = draw(29, seed=5)
@@ -66,6 +67,19 @@ def test_refusals_arrive_as_what_they_were(url: str) -> None:
     for path, body in (("/split/a?start=x", b""), ("/split/a", b""), ("/split/a?start=0", b"123")):
         reply = httpx.post(url + path, content=body)
         assert reply.status_code == 400 and reply.json()["error"].endswith(("first state.", "send float32."))
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("arena at /srv/weights lost"), HeadraceError("/srv/weights lost")])
+def test_what_failed_on_the_server_is_for_its_log_alone(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    def lost(*_: object) -> None:
+        raise failure
+
+    blocks = Blocks(SPEC, STORE, 1, slots=1, context=CONTEXT, threads=1)
+    blocks._piece.states = lost  # type: ignore[assignment,method-assign]
+    with served(blocks) as url, Remote(url) as server, pytest.raises(EngineStopped) as told:
+        server.run("a", 0, np.zeros((2, SPEC.hidden), np.float32))
+    blocks.close()
+    assert str(told.value) == FAILED and f"{failure}" in caplog.text
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -6,6 +6,7 @@ GET /split tells what is served; POST /split/{sequence}?start=N takes [n, hidden
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,9 +21,12 @@ from headrace.privacy.split.blocks import Blocks, StateLost
 from headrace.privacy.split.piece import STEP
 from headrace.spec.errors import ContextExceeded, HeadraceError, InvalidRequest
 
+log = logging.getLogger("headrace.split")
 WIRE = "<f4"
 STATES = "application/octet-stream"
 STATUS: dict[type[HeadraceError], int] = {StateLost: 409, ContextExceeded: 413, InvalidRequest: 400}
+FAILED = "The blocks could not be run; begin the sequence again, or ask whoever runs the server to read its log."
+"""All that a client is told of any other failure, which may name files and sizes and stands in the log."""
 
 
 def create_app(blocks: Blocks, name: str) -> Starlette:
@@ -33,7 +37,7 @@ def create_app(blocks: Blocks, name: str) -> Starlette:
         Route("/split/{sequence}", service.run, methods=["POST"]),
         Route("/split/{sequence}", service.drop, methods=["DELETE"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HeadraceError: _refuse})
+    return Starlette(routes=routes, exception_handlers={HeadraceError: _refuse, Exception: _fail})
 
 
 def about(name: str, depth: int, layers: int, hidden: int) -> dict[str, Any]:
@@ -85,5 +89,10 @@ def _start(request: Request) -> int:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
-    return JSONResponse({"error": str(error)}, status_code=status)
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), None)
+    return await _fail(request, error) if status is None else JSONResponse({"error": str(error)}, status)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    log.error("The blocks could not be run: %s", error)
+    return JSONResponse({"error": FAILED}, 500)
