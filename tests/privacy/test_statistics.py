@@ -1,4 +1,4 @@
-"""Estimates as they are shown, and log-probabilities of logits that no exponential holds."""
+"""Estimates as they are shown, rows with their intercept, and log-probabilities of logits that no exponential holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headrace.privacy.attacks.recovery import Share
-from headrace.privacy.statistics import Estimate, log_softmax, middle
+from headrace.privacy.statistics import Estimate, log_softmax, middle, with_ones
 
 
 def test_a_format_is_that_of_all_three() -> None:
@@ -17,6 +17,11 @@ def test_a_format_is_that_of_all_three() -> None:
 
 def test_the_middle_leaves_a_fortieth_out_on_either_side() -> None:
     assert middle(np.arange(41.0)) == pytest.approx((1, 39))
+
+
+def test_a_one_stands_behind_each_row() -> None:
+    found = with_ones(np.array([[2, 3], [4, 5]], np.float32))
+    assert found.tolist() == [[2, 3, 1], [4, 5, 1]] and found.dtype == np.float64
 
 
 def test_log_probabilities_are_of_the_last_axis_at_any_height() -> None:

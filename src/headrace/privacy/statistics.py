@@ -1,4 +1,4 @@
-"""What attacks and audits count with: estimates with their intervals, and log-probabilities of logits."""
+"""What attacks and audits count with: estimates with their intervals, rows to fit, log-probabilities of logits."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def middle(values: np.ndarray) -> tuple[float, float]:
     """What 95 % of a statistic's bootstrap values lie between."""
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
+
+
+def with_ones(rows: np.ndarray) -> np.ndarray:
+    """Rows with a one behind each, for the intercept of what is fitted to them: [n, d] -> float64 [n, d + 1]."""
+    return np.hstack([rows.astype(np.float64), np.ones((len(rows), 1))])
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

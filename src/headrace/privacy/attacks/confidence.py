@@ -21,6 +21,12 @@ def chance_of(dimensions: int) -> float:
     return RATIO**dimensions
 
 
+def is_decisive(apart: np.ndarray) -> bool:
+    """Whether the least of some distances, float [n], is that of a decisive match."""
+    best, second = np.partition(apart, 1)[:2]
+    return bool(best < RATIO * second)
+
+
 def decisive(public: np.ndarray, deployed: np.ndarray, found: Alignment, sample: int = SAMPLE) -> np.ndarray:
     """For a sample of deployed rows, whether each is decisively nearest to the public row it is mapped to: bool [n].
 

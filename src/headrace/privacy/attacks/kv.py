@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from headrace.privacy.attacks.artefact import Opened
-from headrace.privacy.attacks.confidence import RATIO
+from headrace.privacy.attacks.confidence import is_decisive
 from headrace.privacy.attacks.nearest import nearest
 from headrace.privacy.attacks.states import Read
 from headrace.spec.errors import InvalidRequest
@@ -76,11 +76,8 @@ def read_keys(observed: np.ndarray, table: np.ndarray) -> Read:
     order = _order(seen, known)
     flat = known[:, order].reshape(len(known), -1)
     fit = _fitted(seen.reshape(len(seen), -1), flat)
-    sure = np.empty(len(seen), bool)
-    for row, place in enumerate(fit.moved):
-        best, second = np.partition(np.linalg.norm(flat - place, axis=1), 1)[:2]
-        sure[row] = best < RATIO * second
-    return Read(fit.of_rows, sure)
+    sure = [is_decisive(np.linalg.norm(flat - place, axis=1)) for place in fit.moved]
+    return Read(fit.of_rows, np.array(sure, bool))
 
 
 def _order(seen: np.ndarray, known: np.ndarray) -> np.ndarray:

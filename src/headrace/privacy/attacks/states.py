@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from headrace.privacy.attacks.confidence import RATIO
+from headrace.privacy.attacks.confidence import is_decisive
 from headrace.spec.errors import InvalidRequest
 
 Cover: TypeAlias = Literal["none", "permutation", "rotation"]
@@ -51,9 +51,8 @@ def read_states(
     for position in range(len(known), len(observed)):
         states, state = forward(tokens).astype(np.float64), observed[position].astype(np.float64)
         apart = _apart(states, state, seen, observed[:position], cover)
-        best, second = np.partition(apart, 1)[:2]
         tokens.append(int(apart.argmin()))
-        sure.append(bool(best < RATIO * second))
+        sure.append(is_decisive(apart))
         seen = np.vstack([seen, states[tokens[-1]]])
     return Read(np.array(tokens[len(known) :], np.int64), np.array(sure, bool))
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from headrace.privacy.attacks.recovery import Clock, Recovery, share
+from headrace.privacy.statistics import with_ones
 from headrace.spec.errors import InvalidRequest
 
 RIDGE = 1e-2
@@ -28,19 +29,15 @@ def bags(texts: Sequence[Sequence[int]], vocab: int) -> np.ndarray:
 
 def learn(vectors: np.ndarray, held: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
     """The linear map from a vector and a one to which tokens are there: [n, d], [n, vocab] -> [d + 1, vocab]."""
-    inputs = _with_one(vectors)
+    inputs = with_ones(vectors)
     square = inputs.T @ inputs
     square += ridge * np.trace(square) / len(square) * np.eye(len(square))
     return np.linalg.solve(square, inputs.T @ (held > 0).astype(np.float64))
 
 
-def _with_one(vectors: np.ndarray) -> np.ndarray:
-    return np.concatenate([vectors.astype(np.float64), np.ones((len(vectors), 1))], axis=1)
-
-
 def named(vectors: np.ndarray, learned: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     """The `counts[i]` tokens that are likeliest in text i, or all that were learned: bool [n, tokens learned]."""
-    scores = _with_one(vectors) @ learned
+    scores = with_ones(vectors) @ learned
     found = np.zeros(scores.shape, bool)
     for row, score, count in zip(found, scores, counts, strict=True):
         row[np.argsort(-score, kind="stable")[:count]] = True

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import TypeAlias
 
 import numpy as np
 
+from headrace.model.catalogue import Progress
 from headrace.privacy.mpc.session import Session, Spent
 from headrace.privacy.mpc.transformer import Shape
 from headrace.privacy.mpc.weights import Prepared, onehot
-
-Report: TypeAlias = Callable[[str, int, int], None]
 
 
 class SecretDecoder:
@@ -23,7 +21,7 @@ class SecretDecoder:
         self._held: set[str] = set()
         self.spent = Spent()
 
-    def logits(self, tokens: Sequence[int], rows: int | None = None, report: Report | None = None) -> np.ndarray:
+    def logits(self, tokens: Sequence[int], rows: int | None = None, report: Progress | None = None) -> np.ndarray:
         """float32 [rows, vocab] for the last `rows` tokens, by default all of them. Raises PartiesFailed."""
         told = report or (lambda what, done, total: None)
         h = self.embedded(tokens)

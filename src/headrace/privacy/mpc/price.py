@@ -49,8 +49,6 @@ def share_bytes(bits: int) -> int:
 class Protocol(ABC):
     """The parts that a protocol brings; `n` counts elements. The operations of a transformer follow from them."""
 
-    parties: int
-
     @abstractmethod
     def product(self, n: int) -> Cost:
         """Elementwise, in the ring."""
@@ -130,8 +128,6 @@ class Protocol(ABC):
 class Aby3(Protocol):
     """Three parties, any two of which hold every share."""
 
-    parties = 3
-
     def rotate(self, n: int, size: int = RING_BYTES) -> Cost:
         """Each party sends its neighbour `n` elements."""
         return Cost(1, 3, 3 * size * n)
@@ -171,8 +167,6 @@ class Aby3(Protocol):
 
 class Semi2k(Protocol):
     """Two parties and a dealer of triples, who is the first of them: a private computation only if it forgets them."""
-
-    parties = 2
 
     def opened(self, n: int, size: int = RING_BYTES) -> Cost:
         """Both send the other `n` masked elements."""

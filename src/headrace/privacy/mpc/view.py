@@ -26,9 +26,6 @@ class View:
     shares: tuple[bytes, ...]
     messages: tuple[bytes, ...]
 
-    def traffic(self) -> int:
-        return sum(map(len, self.messages))
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

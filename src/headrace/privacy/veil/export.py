@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from headrace.model.catalogue import Progress
 from headrace.model.loading import LoadedModel, load_model
 from headrace.model.tensor import Tensor
 from headrace.privacy.veil.artefact import (
@@ -40,8 +41,6 @@ HALF_CONDITION = 1.5
 """Most condition number of keys whose weights may be stored in half precision, which has 5 bits of exponent."""
 MOST_CONDITION = 10.0
 """Beyond it float32's rounding grows towards the error that the manifest promises to stay below."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from headrace.privacy.attacks.attributes.people import Person
-from headrace.privacy.statistics import log_softmax
+from headrace.privacy.statistics import log_softmax, with_ones
 from headrace.spec.errors import HeadraceError
 
 Embed: TypeAlias = Callable[[Sequence[str]], np.ndarray]
@@ -49,7 +49,7 @@ def fit(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
         from scipy.optimize import minimize
     except ImportError as error:
         raise HeadraceError("The classifier needs scipy; run `pip install 'headrace[privacy]'`.") from error
-    table, often = _with_ones(vectors), counts.sum(axis=1, keepdims=True)
+    table, often = with_ones(vectors), counts.sum(axis=1, keepdims=True)
     shape = table.shape[1], counts.shape[1]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -65,11 +65,7 @@ def fit(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def chances(weights: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Of each class for each vector: [n, classes]."""
-    return np.exp(log_softmax(_with_ones(vectors) @ weights))
-
-
-def _with_ones(vectors: np.ndarray) -> np.ndarray:
-    return np.hstack([vectors.astype(np.float64), np.ones((len(vectors), 1))])
+    return np.exp(log_softmax(with_ones(vectors) @ weights))
 
 
 class Trained:
