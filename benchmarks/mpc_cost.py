@@ -4,14 +4,14 @@
         [--output FILE]
 
 A cell is a pass over a prompt by one protocol's parties, all on this machine (seconds, bytes, messages, and rounds by
-the formula of each part), or the engine's prefill of the same tokens. Cells are kept in the user's cache as they are
-done and are not run twice; with --seconds no new cell is begun after that much processor time, the parties' included.
-What is done goes to the output, and its lines into `headrace privacy report`.
+the formula of each part), or the engine's prefill of the same tokens. The model is llama-shaped, or lm-t-small, which
+is trained here. Cells are kept in the user's cache as they are done and are not run twice; with --seconds no new cell
+is begun after that much processor time, the parties' included. What is done goes to the output, and its lines into
+`headrace privacy report`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from kept_rows import keep, kept
+from kept_rows import Rows, parser, write
 
 from headrace import Engine
 from headrace.cli.machine import measured_on
@@ -96,17 +96,12 @@ class Subject:
 
 def run(subject: Subject, sizes: Sizes, kinds: Sequence[str], path: Path, seconds: float) -> list[dict[str, Any]]:
     """Runs the cells of these kinds that are not kept and gives the rows of all kinds that there are."""
-    done, started = kept(path), processor_time()
-    for cell in sizes.cells(kinds):
-        if cell.key in done or processor_time() - started > seconds:
-            continue
+    rows = Rows(path)
+    for cell in rows.left(sizes.cells(kinds), seconds, processor_time):
         found = MEASURES[cell.kind](subject, **cell.setting)
-        row = {"key": cell.key, "kind": cell.kind, "setting": cell.setting, "found": found, "commit": commit_of(ROOT)}
-        keep(path, row)
-        done[cell.key] = row
+        rows.add(cell, {"found": found, "commit": commit_of(ROOT)})
         print(cell.kind, cell.setting, {k: v for k, v in found.items() if k != "by_part"}, flush=True)
-    return [{name: value for name, value in done[cell.key].items() if name != "key"}
-            for cell in sizes.cells(KINDS) if cell.key in done]  # fmt: skip
+    return rows.of(sizes.cells(KINDS))
 
 
 def processor_time() -> float:
@@ -164,14 +159,10 @@ def report_lines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), help=", ".join(KINDS))
-    parser.add_argument("--model", default="smollm2-135m", help="llama-shaped, or lm-t-small for the one trained here")
-    parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--quick", action="store_true", help="lm-t-small, 8 tokens, two parties")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no cell after this much processor time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "mpc_cost.json")
-    arguments = parser.parse_args()
+    asked = parser(__doc__, KINDS, "mpc_cost")
+    asked.add_argument("--tokens", type=int, default=16)
+    asked.add_argument("--quick", action="store_true", help="lm-t-small, 8 tokens, two parties")
+    arguments = asked.parse_args()
     name = "lm-t-small" if arguments.quick else arguments.model
     sizes = Sizes(8, ("semi2k",)) if arguments.quick else Sizes(arguments.tokens)
     try:
@@ -180,9 +171,7 @@ def main() -> None:
         rows = run(subject, sizes, arguments.kinds, path, arguments.seconds)
     except HeadraceError as error:
         sys.exit(str(error))
-    found = results(subject, sizes, rows)
-    arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(rows)} of {found['cells']} cells are in {arguments.output}.")
+    write(results(subject, sizes, rows), arguments.output)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,14 @@ twice; with --seconds no new cell is begun after that much processor time. What 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kept_rows import keep, kept
+from kept_rows import Rows, parser, write
 from split_subject import Subject, run_cell
 
 from headrace.cli.machine import installed, measured_on
@@ -55,7 +53,7 @@ class Sizes:
     length: int = 24
     fit: int = 2048
 
-    def cells(self, kinds: list[str]) -> Iterator[Cell]:
+    def cells(self, kinds: Sequence[str]) -> Iterator[Cell]:
         attack = {"prompts": self.prompts, "length": self.length, "fit": self.fit}
         for k in self.depths:
             if "exact" in kinds:
@@ -75,26 +73,21 @@ class Sizes:
 QUICK = Sizes((0, 2), (0.0, 1.0), answers=1, tokens=4, texts=1, positions=16, prompts=2, length=6, fit=640)
 
 
-def run(subject: Subject, sizes: Sizes, kinds: list[str], path: Path, seconds: float) -> list[dict[str, Any]]:
+def run(subject: Subject, sizes: Sizes, kinds: Sequence[str], path: Path, seconds: float) -> list[dict[str, Any]]:
     """Runs the cells of these kinds that are not kept and gives the rows of all kinds that there are."""
-    done, started = kept(path), time.process_time()
-    for cell in sizes.cells(kinds):
-        if cell.key in done or time.process_time() - started > seconds:
-            continue
-        row = {"key": cell.key, "kind": cell.kind, "setting": cell.setting, "counts": cell.counts,
-               "found": run_cell(subject, cell.kind, cell.setting, cell.counts), "commit": commit_of(ROOT)}  # fmt: skip
-        keep(path, row)
-        done[cell.key] = row
-        print(cell.kind, cell.setting, row["found"], flush=True)
-    return [{name: value for name, value in done[cell.key].items() if name != "key"}
-            for cell in sizes.cells(list(KINDS)) if cell.key in done]  # fmt: skip
+    rows = Rows(path)
+    for cell in rows.left(sizes.cells(kinds), seconds):
+        found = run_cell(subject, *cell)
+        rows.add(cell, {"found": found, "commit": commit_of(ROOT)})
+        print(cell.kind, cell.setting, found, flush=True)
+    return rows.of(sizes.cells(KINDS))
 
 
 def results(subject: Subject, sizes: Sizes, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"kind": "split inversion", "model": subject.name, "vocab": subject.spec.vocab,
             "hidden": subject.spec.hidden, "layers": len(subject.spec.layers), "machine": measured_on(),
             "scipy": installed("scipy"), "date": today(), "commit": commit_of(ROOT), "sizes": asdict(sizes),
-            "cells": sum(1 for _ in sizes.cells(list(KINDS))), "done": len(rows),
+            "cells": sum(1 for _ in sizes.cells(KINDS)), "done": len(rows),
             "privacy_report": report_lines(rows), "rows": rows}  # fmt: skip
 
 
@@ -116,14 +109,10 @@ def report_lines(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), help=", ".join(KINDS))
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--threads", type=int, default=None, help="compute threads, here and on the server")
-    parser.add_argument("--quick", action="store_true", help="small counts")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no cell after this much processor time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "split_inversion.json")
-    arguments = parser.parse_args()
+    asked = parser(__doc__, KINDS, "split_inversion")
+    asked.add_argument("--threads", type=int, default=None, help="compute threads, here and on the server")
+    asked.add_argument("--quick", action="store_true", help="small counts")
+    arguments = asked.parse_args()
     sizes = QUICK if arguments.quick else Sizes()
     try:
         subject = Subject.load(resolve(arguments.model), arguments.threads)
@@ -131,9 +120,7 @@ def main() -> None:
         rows = run(subject, sizes, arguments.kinds, path, arguments.seconds)
     except HeadraceError as error:
         sys.exit(str(error))
-    found = results(subject, sizes, rows)
-    arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(rows)} of {found['cells']} cells are in {arguments.output}.")
+    write(results(subject, sizes, rows), arguments.output)
 
 
 if __name__ == "__main__":

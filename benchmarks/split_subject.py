@@ -25,7 +25,7 @@ from headrace.privacy.split.blocks import Blocks
 from headrace.privacy.split.client import SplitModel
 from headrace.privacy.split.cut import Cut
 from headrace.privacy.split.noise import Noise
-from headrace.privacy.split.piece import Piece
+from headrace.privacy.split.piece import Backend, Piece
 from headrace.privacy.split.remote import Remote
 from headrace.privacy.split.utility import Utility
 from headrace.spec.executor import WeightStore
@@ -79,6 +79,11 @@ class Subject:
         found = [ids[:length] for work in works for text in work.texts if len(ids := list(self.encode(text))) >= length]
         return [found[index] for index in np.random.default_rng(side).permutation(len(found))[:count]]
 
+    def whole(self, rows: int, backend: Backend = "reference") -> Piece:
+        """The model in one piece; so many tokens a step, with their logits."""
+        cut = Cut(self.spec, self.weights)
+        return Piece(cut, context=CONTEXT, threads=self.threads, rows=rows, logits=rows, backend=backend)
+
     def blocks(self, depth: int) -> tuple[PublicBlocks, np.ndarray]:
         """The attacker's own copy, and the states of all tokens behind a text of the attacker's.
 
@@ -117,9 +122,7 @@ def run_cell(subject: Subject, kind: str, setting: Mapping[str, Any], counts: Ma
 
 def exact(subject: Subject, k: int, prompts: int, tokens: int) -> dict[str, Any]:
     """Greedy answers through a server process against the plain model's, turn by turn."""
-    plain = Piece(Cut(subject.spec, subject.weights), context=CONTEXT, threads=subject.threads, logits=32, rows=32)
-    native = Piece(Cut(subject.spec, subject.weights), context=CONTEXT, threads=subject.threads, logits=32, rows=32,
-                   backend="native")  # fmt: skip
+    plain, native = subject.whole(32), subject.whole(32, "native")
     same, apart, ratios, to_native = 0, 0.0, [], []
     given = subject.texts(0, prompts, 16)
     with served(subject, k) as url, Remote(url) as server:
@@ -177,7 +180,7 @@ def utility(subject: Subject, k: int, noise: float, prompts: int, length: int) -
     """Every position's logits with noise against those without a cut, given the true text before."""
     upstream = Blocks(subject.spec, subject.weights, k, 1, CONTEXT, subject.threads)
     model = SplitModel(subject.spec, subject.weights, k, upstream, noise_of(k, noise), CONTEXT, subject.threads)
-    plain = Piece(Cut(subject.spec, subject.weights), context=CONTEXT, threads=subject.threads, logits=64, rows=64)
+    plain = subject.whole(64)
     found = []
     for text in subject.texts(0, prompts, length):
         model.begin()

@@ -9,16 +9,14 @@ run twice; with --seconds no new cell is begun after that much processor time. W
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kept_rows import keep, kept
+from kept_rows import Rows, parser, write
 from veil_subject import Subject, run_cell
 
 from headrace.cli.machine import installed, measured_on
@@ -62,7 +60,7 @@ class Sizes:
     read: int = READ
     cached: int = CACHED
 
-    def cells(self, attacks: list[str]) -> Iterator[Cell]:
+    def cells(self, attacks: Sequence[str]) -> Iterator[Cell]:
         if "align" in attacks:
             yield from (Cell("align", {"start": "moments", "noise": noise}, 0) for noise in self.noises)
             yield Cell("align", {"start": "invariants", "noise": 0.0}, 0)
@@ -89,42 +87,30 @@ class Sizes:
         yield Cell("hidden", about | {"positions": self.read, "told": TOLD_FIRST, "layer": 1}, 0)
 
 
-def run(subject: Subject, sizes: Sizes, attacks: list[str], path: Path, seconds: float) -> list[dict[str, Any]]:
+def run(subject: Subject, sizes: Sizes, attacks: Sequence[str], path: Path, seconds: float) -> list[dict[str, Any]]:
     """Runs the cells that are not kept, shortest traffic first and tables last, and gives all rows that there are."""
-    done, started = kept(path), time.process_time()
+    rows = Rows(path)
     cells = sorted(sizes.cells(attacks), key=lambda cell: (cell.run, cell.setting.get("tokens", 2_000_000)))
-    for cell in cells:
-        if cell.key in done or time.process_time() - started > seconds:
-            continue
-        recovery = run_cell(subject, cell.attack, cell.setting, cell.run)
-        row = {"key": cell.key, "attack": cell.attack, "setting": cell.setting, "run": cell.run,
-               "recovery": recovery.to_json(), "commit": commit_of(ROOT)}  # fmt: skip
-        keep(path, row)
-        done[cell.key] = row
+    for cell in rows.left(cells, seconds):
+        recovery = run_cell(subject, *cell)
+        rows.add(cell, {"recovery": recovery.to_json(), "commit": commit_of(ROOT)})
         print(cell.setting, cell.run, recovery, flush=True)
-    return [{name: value for name, value in done[cell.key].items() if name != "key"}
-            for cell in sizes.cells(list(ATTACKS)) if cell.key in done]  # fmt: skip
+    return rows.of(sizes.cells(ATTACKS))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("attacks", nargs="*", default=list(ATTACKS), help=", ".join(ATTACKS))
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no cell after this much processor time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "veil_attacks.json")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, ATTACKS, "veil_attacks").parse_args()
     try:
         subject = Subject.load(resolve(arguments.model))
         path = cache_folder() / "privacy" / f"veil-attacks-{subject.digest[:16]}.jsonl"
-        rows = run(subject, Sizes(), arguments.attacks, path, arguments.seconds)
+        rows = run(subject, Sizes(), arguments.kinds, path, arguments.seconds)
     except HeadraceError as error:
         sys.exit(str(error))
-    wanted = sum(1 for _ in Sizes().cells(list(ATTACKS)))
+    wanted = sum(1 for _ in Sizes().cells(ATTACKS))
     about = {"kind": "veil attacks", "model": subject.name, "vocab": subject.vocab, "weights": subject.digest,
              "machine": measured_on(), "scipy": installed("scipy"), "cells": wanted, "done": len(rows),
              "rows": rows}  # fmt: skip
-    arguments.output.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(rows)} of {wanted} cells are in {arguments.output}.")
+    write(about, arguments.output)
 
 
 if __name__ == "__main__":

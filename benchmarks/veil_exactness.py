@@ -9,7 +9,6 @@ cache as they are done and are not run twice. With --seconds no new cell is begu
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -26,7 +25,7 @@ from typing import Any
 import httpx
 from accuracy import compare as compare_windows
 from accuracy import english, text_windows
-from kept_rows import keep, kept
+from kept_rows import keep, kept, parser, write
 from veil_exactness_summary import summary
 
 from headrace.cli.machine import measured_on
@@ -268,22 +267,16 @@ def folder_bytes(folder: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--quick", action="store_true", help="a few cells of each part, for a look; nothing is written")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no cell after this much processor time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "veil_exactness.json")
-    arguments = parser.parse_args()
+    asked = parser(__doc__, PARTS, "veil_exactness")
+    asked.add_argument("--quick", action="store_true", help="a few cells of each part, for a look; nothing is written")
+    arguments = asked.parse_args()
     try:
-        found = run(resolve(arguments.model), QUICK if arguments.quick else Sizes(), arguments.parts, arguments.seconds)
+        found = run(resolve(arguments.model), QUICK if arguments.quick else Sizes(), arguments.kinds, arguments.seconds)
     except HeadraceError as error:
         sys.exit(str(error))
     print(json.dumps(found["summary"], indent=1))
-    if arguments.quick:
-        return
-    arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"{found['done']} of {found['cells']} cells are in {arguments.output}.")
+    if not arguments.quick:
+        write(found, arguments.output)
 
 
 if __name__ == "__main__":

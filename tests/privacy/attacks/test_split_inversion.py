@@ -89,12 +89,12 @@ def test_what_noise_costs_has_an_interval_of_prompts(
 def test_a_row_behind_a_line_that_was_cut_off_is_kept(
     bench: tuple[ModuleType, ModuleType, ModuleType], tmp_path: Path
 ) -> None:
-    path, measure = tmp_path / "new" / "cells.jsonl", bench[0]
-    measure.keep(path, {"key": "a", "found": 1})
+    path, rows = tmp_path / "new" / "cells.jsonl", importlib.import_module("kept_rows")
+    rows.keep(path, {"key": "a", "found": 1})
     with path.open("a", encoding="utf-8") as file:
         file.write('{"key": "b", "fou')
-    measure.keep(path, {"key": "c", "found": 3})
-    assert measure.kept(path) == {"a": {"key": "a", "found": 1}, "c": {"key": "c", "found": 3}}
+    rows.keep(path, {"key": "c", "found": 3})
+    assert rows.kept(path) == {"a": {"key": "a", "found": 1}, "c": {"key": "c", "found": 3}}
     assert len(path.read_text(encoding="utf-8").splitlines()) == 3
 
 
