@@ -21,6 +21,7 @@ from split_subject import Subject, run_cell
 from headrace.cli.machine import installed, measured_on
 from headrace.evidence.machine import commit_of, today
 from headrace.model.catalogue import cache_folder, resolve
+from headrace.privacy.split.client import profile
 from headrace.spec.errors import HeadraceError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,10 +103,9 @@ def report_lines(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 best.get(where, row["found"]["mass"]), row["found"]["mass"], key=lambda each: each["value"]
             )
     return [
-        {"profile": f"split:{k}" + (f", noise {noise:g}" if noise else ""), "slowdown": slower.get(k),
-         "recovery": share, "attack": "inversion"}
+        {"profile": profile(k, noise), "slowdown": slower.get(k), "recovery": share, "attack": "inversion"}
         for (k, noise), share in sorted(best.items(), key=lambda item: item[0])
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:

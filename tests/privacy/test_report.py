@@ -158,10 +158,10 @@ def test_names_are_escaped_in_the_figure() -> None:
 
 def test_every_word_of_the_figure_stands_inside_of_it_and_apart() -> None:
     """Marks at the right edge and on top of each other, and more profiles without figures than a line holds."""
-    splits = [Line(f"split:{k}, noise 1", 1.1 + k / 9, Share(each, each, each, 0), "inversion", "x")
+    splits = [Line(f"split:{k},noise=1", 1.1 + k / 9, Share(each, each, each, 0), "inversion", "x")
               for k, each in enumerate((0.0, 0.0, 0.0, 0.99, 1.0, 1.0))]  # fmt: skip
     mpc = [Line(name, 990.0, Share(0.0, 0.0, 0.0, 0.0), "none known", "x") for name in ("mpc:aby3", "mpc:semi2k")]
-    silent = [Line(f"split:{k}, noise 10", None, None, "", OPEN) for k in range(12)]
+    silent = [Line(f"split:{k},noise=10", None, None, "", OPEN) for k in range(12)]
     drawn = ElementTree.fromstring(figure(Report("tiny", (*splits, *mpc, *silent))))
     width, height = map(float, drawn.attrib["viewBox"].split()[2:])
     boxes: list[tuple[float, float, float]] = []

@@ -64,7 +64,7 @@ def test_every_cell_runs_and_none_twice(bench: tuple[ModuleType, ModuleType, Mod
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "split.json").write_text(json.dumps(found.found), encoding="utf-8")
     clear, noisy, mpc = stored_lines(tmp_path / "results")
-    assert (clear.profile, noisy.profile, mpc.profile) == ("split:1", "split:1, noise 1", "mpc")
+    assert (clear.profile, noisy.profile, mpc.profile) == ("split:1", "split:1,noise=1", "mpc")
     assert clear.recovery is not None and clear.recovery.value == 1.0 and clear.slowdown == exact["slowdown"]
 
 
