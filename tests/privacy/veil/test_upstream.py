@@ -28,13 +28,14 @@ Ask = Callable[..., list[Arrival]]
 
 @pytest.fixture
 def ask() -> Iterator[Ask]:
-    """What comes of a server that sends these events, asked for `most` tokens."""
+    """What comes of a server that sends these events, or with another status one refusal; asked for `most` tokens."""
     opened: list[Upstream] = []
 
     def asked(
         *events: Any, most: int = 4, said: str | None = KEY, foreign: bool = False, status: int = 200, **body: Any
     ) -> list[Arrival]:
-        text = "".join(f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)
+        begin = "data: " if status == 200 else ""
+        text = "".join(f"{begin}{event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)
         headers = {} if said is None else {KEY_HEADER: said}
         upstream = Upstream("http://veiled", TOKENS, KEY, foreign=foreign)
         opened.append(upstream)
@@ -94,6 +95,15 @@ def test_an_error_on_the_way_keeps_its_text_back(ask: Ask) -> None:
         with pytest.raises(EngineStopped, match="failed in the middle") as raised:
             ask(event(1), {"error": error})
         assert "id 4" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("param", "named"), [("top_k", "`top_k`"), ("top_k[4]", "`top_k`"), ("id 4", "the request"), ([4], "the request")]
+)
+def test_of_a_refusal_a_field_is_named_at_most(ask: Ask, param: Any, named: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"refuses {named}") as raised:
+        ask({"error": {"message": "id 4 is bad", "param": param}}, status=400, top_k=3)
+    assert "4" not in str(raised.value).replace("(400)", "") and raised.value.field in ("top_k", None)
 
 
 def test_a_refusal_by_name_stays_one(ask: Ask) -> None:

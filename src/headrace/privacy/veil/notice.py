@@ -45,12 +45,12 @@ class Notice:
         values = [found.get(name) if isinstance(found, dict) else None for name in cls.__slots__]
         key_id, epoch, profile = values
         texts = (key_id, profile)
-        if not isinstance(epoch, int) or not all(isinstance(text, str) and _plain(text) for text in texts):
+        if not isinstance(epoch, int) or not all(isinstance(text, str) and _fits_a_header(text) for text in texts):
             raise ArtefactError(f"{where} does not name a key, an epoch and a profile; export the model again.")
         return cls(*values)  # type: ignore[arg-type]
 
 
-def _plain(text: str) -> bool:
+def _fits_a_header(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable()
 
 

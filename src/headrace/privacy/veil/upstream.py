@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,7 +142,7 @@ class Upstream:
             async with self._client.stream("POST", f"{self.url}/completions", **how) as reply:
                 self._same_key(reply)
                 if reply.status_code != 200:
-                    raise refusal(reply.status_code, await reply.aread())
+                    raise refusal(reply.status_code, await reply.aread(), body)
                 async for line in reply.aiter_lines():
                     if line.startswith("data: {"):
                         arrival = self._read(line[6:], body.get("logprobs"))
@@ -222,12 +223,16 @@ def silent(what: str) -> OtherKey:
     )
 
 
-def refusal(status: int, body: bytes) -> HeadraceError:
-    """What a veiled server's refusal means to the client. Its text is not passed on: it may hold veiled ids."""
+def refusal(status: int, text: bytes, sent: Mapping[str, Any]) -> HeadraceError:
+    """What a veiled server's refusal means to the client, who is told no more of its text than a field that was `sent`.
+
+    The rest may hold veiled ids.
+    """
     try:
-        param = json.loads(body)["error"].get("param")
+        named_field = re.split(r"\W", json.loads(text)["error"]["param"])[0]
     except (ValueError, LookupError, TypeError, AttributeError):
-        param = None
+        named_field = ""
+    param = named_field if named_field in sent else None
     if status in (429, 503):
         return Overloaded(f"The veiled server takes no more requests now ({status}); try again in a moment.")
     if status in (401, 403):
