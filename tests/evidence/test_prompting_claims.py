@@ -138,6 +138,19 @@ def test_a_family_that_falls_is_not_made_up_for_by_the_others() -> None:
         numbers = {"m by family": thinksum.by_family(found, 6)}
         clause = thinksum.beaten({"m": thinksum.family_gains(found, 6)}, numbers, "six each")
         assert clause.status == status and "odd 0.00 to 1.00 (+1.000" in clause.figure
+        shown = found | {thinksum.BEHIND: [asked(*won, *none, *none)] * 2}
+        hard = thinksum.beaten(
+            {"m": thinksum.family_gains(shown, 6)}, {"m by family": thinksum.by_family(shown, 6)}, ""
+        )
+        assert hard.status == "failed" and "odd 1.00 to 1.00" in hard.figure, "the better way of the two counts"
+
+
+def test_questions_shown_are_of_the_same_kind_and_none_that_is_asked() -> None:
+    for family, make in thinksum.FAMILIES.items():
+        asked = [thinksum.behind(make(seed, 1), 1) for seed in range(24)]
+        shown = asked[0].task.meta["examples"]
+        assert [item.answer for item in shown.nearest("anything", 4)] == [*"DCBA"]
+        assert not {item.question for item in shown.items} & {posed.task.question for posed in asked}, family
 
 
 def test_perception_has_to_be_right_more_often_and_cheaper_than_either_rival() -> None:
