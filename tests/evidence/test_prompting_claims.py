@@ -138,3 +138,41 @@ def test_a_family_that_falls_is_not_made_up_for_by_the_others() -> None:
         numbers = {"m by family": thinksum.by_family(found, 6)}
         clause = thinksum.beaten({"m": thinksum.family_gains(found, 6)}, numbers, "six each")
         assert clause.status == status and "odd 0.00 to 1.00 (+1.000" in clause.figure
+        shown = found | {thinksum.BEHIND: [asked(*won, *none, *none)] * 2}
+        hard = thinksum.beaten(
+            {"m": thinksum.family_gains(shown, 6)}, {"m by family": thinksum.by_family(shown, 6)}, ""
+        )
+        assert hard.status == "failed" and "odd 1.00 to 1.00" in hard.figure, "the better way of the two counts"
+
+
+def test_questions_shown_are_of_the_same_kind_and_none_that_is_asked() -> None:
+    for family, make in thinksum.FAMILIES.items():
+        asked = [thinksum.behind(make(seed, 1), 1) for seed in range(24)]
+        shown = asked[0].task.meta["examples"]
+        assert [item.answer for item in shown.nearest("anything", 4)] == [*"DCBA"]
+        assert not {item.question for item in shown.items} & {posed.task.question for posed in asked}, family
+
+
+def test_perception_has_to_be_right_more_often_and_cheaper_than_either_rival() -> None:
+    def went(right: int, tokens: int, calls: int) -> list[Asked]:
+        return [Asked(place < right, "true", tokens, 0, calls) for place in range(12)]
+
+    posed = [cop.world(seed, 1).posed for seed in range(12)]
+
+    def race(chain: list[Asked], stepwise: list[Asked]) -> tuple[bool, bool]:
+        found = cop.Race("m", posed, went(12, 20, 1), {"chain of thought": chain, cop.STEPWISE: stepwise})
+        assert cop.told(found).startswith("m, 12 worlds: perception 1.000") and "calls" in cop.told(found)
+        return found.more_right, found.cheaper
+
+    assert race(went(4, 50, 1), went(5, 90, 2)) == (True, True)
+    assert race(went(4, 50, 1), went(12, 90, 2)) == (False, True)
+    assert race(went(4, 20, 1), went(5, 90, 2)) == (True, False), "as many tokens are not fewer"
+    assert race(went(4, 50, 1), went(5, 90, 1)) == (True, True), "less than one call there is not"
+    assert race(went(4, 50, 1), [*went(5, 90, 1)[:-1], *went(1, 90, 0)[:1]]) == (True, False)
+
+
+def test_a_question_that_stepwise_selection_leaves_behind_is_not_held_against_it() -> None:
+    left = cop.needed(Asked(True, "true", 200, 9, 4), 60)
+    assert (left.prompt, left.drawn, left.calls) == (140, 9, 3)
+    used = Asked(False, "false", 120, 5, 2)
+    assert cop.needed(used, 60) == used

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import Counter
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -185,6 +186,24 @@ def test_sets_are_solved_by_a_model_that_knows_the_words(family: str) -> None:
         assert answers == {posed.gold}, seed
 
 
+def test_a_clue_turned_around_once_says_the_opposite_and_twice_the_same() -> None:
+    for seed, wording in product(range(20), range(sets.WORDINGS)):
+        think, taught = (sets.deduction(seed, wording, plain).task.meta["think"] for plain in (False, True))
+        assert [clue.same[:1] for clue in think.clues] == [clue.same for clue in taught.clues]
+        for clue in think.clues:
+            first, second = (f" {think.people[place]}" for place in (clue.first, clue.second))
+            said, again, *turned = (knows(text, first) > knows(text, second) for text in clue.same + clue.opposite)
+            assert said == again and turned == [not said] * 2
+            assert len({*clue.same, *clue.opposite}) == 4
+        last = [max(t.continuations, key=t.context.rfind) for t in think.thoughts([])]
+        leaning = [
+            [-1.0 if name == named else -3.0 for name in thought.continuations]
+            for thought, named in zip(think.thoughts([]), last, strict=True)
+        ]
+        assert think.rows(leaning) == [(0.0, 0.0)] * 3, "who is named last counts for nothing"
+    assert not {name for *pair, _ in sets.SHOWN for name in pair} & {*sets.PEOPLE}
+
+
 def knows(context: str, after: str) -> float:
     """Log-likelihood by a reader of the test's own."""
     kinds = {word: kind for kind, members in sets.KINDS.items() for word in members}
@@ -194,7 +213,7 @@ def knows(context: str, after: str) -> float:
         return -1.0 if facts[word] in context else -6.0
     if word in kinds:
         return -1.0 if any(kinds.get(w.strip(",.")) == kinds[word] for w in context.split()) else -6.0
-    clue = context.split(".")[0]
+    clue = next(part for part in context.split(".") if any(name in part for name in sets.PEOPLE))
     a, b = [name for name in clue.replace(",", " ").split() if name in sets.PEOPLE][:2]
     first = {"taller than": a, "shorter than": b, "not as short": a, "not as tall": b}
     taller = next((who for said, who in first.items() if said in clue), None)

@@ -6,12 +6,15 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from itertools import combinations
 from random import Random
 from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from headrace.engine.engine import Engine
 from headrace.evidence.answered import Answered
@@ -25,8 +28,10 @@ from headrace.reason.choices import Options
 from headrace.reason.intervals import paired_bootstrap, ratio_interval
 from headrace.reason.solve import Order, solve
 from headrace.reason.task import Task
+from headrace.reason.tasks.posed import Posed
 from headrace.reason.tasks.sets import FAMILIES, WORDINGS
 from headrace.reason.thoughts import Contexts
+from headrace.reason.worked import Examples, Worked
 from headrace.spec.claim import Claim, Clause, Evidence, Size
 from headrace.spec.errors import HeadraceError
 from headrace.spec.sampling import Stop
@@ -36,6 +41,10 @@ SAME, BEATS, VARIES = ROW.clauses
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 TOLERANCE, EXACT = 1e-4, 1e-6
 DIRECT, OURS = "likeliest_choice", "thinksum"
+BEHIND = "medprompt(examples=4, n=1, chain=False, shuffle=False)"
+"""Direct prompting as well: the letter alone, behind worked questions, since some thoughts have worked clues too."""
+APART = 10**6
+"""Questions shown are so far from those asked."""
 
 Gain = tuple[float, tuple[float, float]]
 Found = dict[str, list[list[Asked]]]
@@ -51,7 +60,7 @@ class Sizes:
     each: int
 
 
-SIZES: dict[Size, Sizes] = {"quick": Sizes(12, 0, 0), "full": Sizes(40, 6, 8)}
+SIZES: dict[Size, Sizes] = {"quick": Sizes(12, 0, 0), "full": Sizes(40, 6, 24)}
 
 
 def run(size: Size) -> Evidence:
@@ -182,7 +191,7 @@ def _on_real_models(
             why = f"{name} could not be loaded: {error}"
             return exact, [left_open(BEATS, why), left_open(VARIES, why)], None, numbers
         gains[name], spreads[name] = family_gains(found, sizes.each), disagreement_drop(found)
-        interval = accuracy_gain(found)[1]
+        interval = accuracy_gain(found, hardest(found))[1]
         numbers |= {f"{name} {way}": [_right(answers) for answers in found[way]] for way in found}
         numbers |= {f"{name} by family": by_family(found, sizes.each)}
     count = f"{sizes.each} questions a family, {len(FAMILIES)} families, {WORDINGS} wordings, paired by question"
@@ -203,26 +212,51 @@ def _faster(exact: Clause, real: Clause, more: dict) -> Clause:
 
 
 def asked_all(engine: Engine, each: int, answered: Answered) -> Found:
-    """Every question in every wording, directly and by ThinkSum."""
-    found: Found = {DIRECT: [], OURS: []}
+    """Every question in every wording, directly in both ways and by ThinkSum."""
+    found: Found = {DIRECT: [], BEHIND: [], OURS: []}
     for wording in range(WORDINGS):
-        posed = [make(seed, wording) for make in FAMILIES.values() for seed in range(each)]
+        posed = [behind(make(seed, wording), wording) for make in FAMILIES.values() for seed in range(each)]
         for strategy, answers in found.items():
             label = f"{engine.model_name}, wording {wording}"
             answers.append(ask(engine, posed, strategy, 0, answered=answered, label=label))
     return found
 
 
-def accuracy_gain(found: Found) -> Gain:
-    """ThinkSum minus direct, each question's accuracy over the wordings."""
-    return paired_bootstrap(_by_question(found[OURS]), _by_question(found[DIRECT]))
+def behind(posed: Posed, wording: int) -> Posed:
+    """With worked questions of its own family and wording to show."""
+    meta = {**posed.task.meta, "examples": _shown(posed.family, wording)}
+    return replace(posed, task=replace(posed.task, meta=meta))
+
+
+@cache
+def _shown(family: str, wording: int) -> Examples:
+    """One for every letter, always in the same order."""
+    drawn = [FAMILIES[family](APART + number, wording) for number in range(100)]
+    chosen = [next(posed for posed in drawn if posed.gold == letter) for letter in WORDS.letters]
+    asked: list[tuple[Options, str]] = [(posed.task.meta["choices"], posed.gold) for posed in chosen]
+    worked = [Worked(options.stem, options.options, gold, "") for options, gold in asked]
+    return Examples(worked, lambda texts: np.ones((len(texts), 1), np.float32))
+
+
+def hardest(found: Found) -> str:
+    """The way of direct prompting over which ThinkSum's gain is the least sure."""
+    return min((way for way in found if way != OURS), key=lambda way: accuracy_gain(found, way)[1][0])
+
+
+def accuracy_gain(found: Found, way: str = DIRECT) -> Gain:
+    """ThinkSum minus a way of direct prompting, each question's accuracy over the wordings."""
+    return paired_bootstrap(_by_question(found[OURS]), _by_question(found[way]))
 
 
 def family_gains(found: Found, each: int) -> dict[str, Gain]:
-    """The same for every family by itself."""
+    """The gain of every family by itself, over what is hardest to beat there."""
+    return {name: accuracy_gain(one, hardest(one)) for name, one in _families(found, each).items()}
+
+
+def _families(found: Found, each: int) -> dict[str, Found]:
     parts = [slice(place * each, (place + 1) * each) for place in range(len(FAMILIES))]
     cut = [{way: [answers[part] for answers in wordings] for way, wordings in found.items()} for part in parts]
-    return {name: accuracy_gain(one) for name, one in zip(FAMILIES, cut, strict=True)}
+    return dict(zip(FAMILIES, cut, strict=True))
 
 
 def _by_question(answers: Sequence[Sequence[Asked]]) -> list[float]:
@@ -242,12 +276,9 @@ def _disagreement(answers: Sequence[Sequence[Asked]]) -> list[float]:
 
 
 def by_family(found: Found, each: int) -> list[float]:
-    """Direct and ThinkSum accuracy of each family, over all wordings."""
-    shares: list[float] = []
-    for place in range(len(FAMILIES)):
-        part = slice(place * each, (place + 1) * each)
-        shares += [fmean(asked.right for answers in found[way] for asked in answers[part]) for way in (DIRECT, OURS)]
-    return shares
+    """Accuracy of each family, over all wordings: what is hardest to beat there, and ThinkSum."""
+    cut = _families(found, each).values()
+    return [fmean(_right(answers) for answers in one[way]) for one in cut for way in (hardest(one), OURS)]
 
 
 def _right(answers: Sequence[Asked]) -> float:
@@ -277,9 +308,11 @@ CLAIM = Claim(
     ROW.id,
     ROW.number,
     "Likelihoods of many statements come from one batch, exactly, and their sums need no words.",
-    "Direct prompting: the likeliest letter behind the question with its options, on the same model.",
+    "Direct prompting on the same model, in each family whichever is harder to beat: the likeliest letter behind the "
+    "question with its options, or the letter written behind four such questions with theirs.",
     ("exact", "effect"),
-    "Odd one out, invented words and orders from comparisons, four options each.",
+    "Odd one out, invented words and orders from comparisons, four options each. A comparison is thought of behind "
+    "eight worked ones, and above its opposite, with either person named first.",
     run,
 )
 

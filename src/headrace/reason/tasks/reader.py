@@ -61,7 +61,7 @@ def draw(rng: Random, family: Family, kind: str = "kind", depth: int = DEPTH, di
     seed = rng.getrandbits(SEEDS)
     if family == "worlds":
         return world(seed, depth, distractors, ATTEMPT[family]).posed
-    posed = (sets.odd_one_out if family == "odd" else sets.deduction)(seed, WORDING)
+    posed = sets.odd_one_out(seed, WORDING) if family == "odd" else sets.deduction(seed, WORDING, taught=True)
     return replace(posed, task=replace(posed.task, ending=Stop(tokens=ATTEMPT[family])))
 
 

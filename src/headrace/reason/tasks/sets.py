@@ -120,51 +120,95 @@ CLUE = (
     "{clue} In other words, the taller person is",
     "{clue} Who is taller? It is",
 )
+"""What follows a clue where a model was taught to go on with the taller one, as lm-t-reader is."""
 PEOPLE = ("Anna", "Ben", "Carl", "Dora", "Emma", "Fred", "Gina", "Hugo")
+SHOWN_CLUE = ("{clue}\nThe taller one:", "{clue}\nTaller:", "{clue} So the taller one is")
+"""What follows it for any other model, behind SHOWN."""
+SHOWN = (
+    *(("Ivan", "Judy", 0), ("Lena", "Kurt", 1), ("Sara", "Ralph", 1), ("Oscar", "Paula", 0)),
+    *(("Vera", "Todd", 0), ("Walt", "Nora", 1), ("Xenia", "Mark", 1), ("Zack", "Wendy", 0)),
+)
+"""Worked clues about nobody of PEOPLE: the taller one, the other, and in which manner that is said."""
+
+
+def shown(wording: int) -> str:
+    """What is put to a model about a clue, behind examples of it with their answers."""
+    cue, said = SHOWN_CLUE[wording], SAID[wording]
+    told = [f"{cue.format(clue=said[manner].format(a=a, b=b))} {a}.\n" for a, b, manner in SHOWN]
+    return "".join([*told, cue])
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """Which of two people is taller. `same`: what is said of it, and other words for it; `opposite`: words against."""
+
+    same: tuple[str, ...]
+    opposite: tuple[str, ...]
+    first: int
+    second: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Every order weighed by how likely the model finds what it says about each clue; summed over orders (a latent)."""
+    """Every order weighed by how likely the model finds what it says about each clue; summed over orders (a latent).
+
+    What is as likely behind a clue's opposite counts for nothing: small models lean on whoever is named last.
+    """
 
     people: tuple[str, ...]
-    clues: tuple[tuple[str, int, int], ...]
-    wording: int
+    clues: tuple[Clue, ...]
+    cue: str
     kind: str | None = None
 
     def thoughts(self, examples: Sequence[str]) -> list[Thought]:
-        cue = CLUE[self.wording]
         return [
-            Thought(cue.format(clue=clue), (f" {self.people[a]}", f" {self.people[b]}")) for clue, a, b in self.clues
+            Thought(self.cue.format(clue=text), (f" {self.people[clue.first]}", f" {self.people[clue.second]}"))
+            for clue in self.clues
+            for text in (*clue.same, *clue.opposite)
         ]
 
     def weigh(self, found: Sequence[Sequence[float]], how: Sum) -> list[float]:
         """The log-weight that each person is the tallest: the sum over all orders, or with `how` "max" the best."""
         weighed: list[list[float]] = [[] for _ in self.people]
+        rows = self.rows(found)
         for order in permutations(range(len(self.people))):
             place = {person: order.index(person) for person in order}
             logs = [
-                row[0 if place[a] < place[b] else 1] - log_sum_exp(row)
-                for (_, a, b), row in zip(self.clues, found, strict=True)
+                row[0 if place[clue.first] < place[clue.second] else 1] - log_sum_exp(row)
+                for clue, row in zip(self.clues, rows, strict=True)
             ]
             weighed[order[0]].append(math.fsum(logs))
         return [max(logs) if how == "max" else log_sum_exp(sorted(logs)) for logs in weighed]
 
+    def rows(self, found: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+        """Of each clue, how likely its people are: behind what says the same, above what says the opposite."""
+        left = iter(found)
+        signs = [[1] * len(clue.same) + [-1] * len(clue.opposite) for clue in self.clues]
+        asked = [[(sign * row[0], sign * row[1]) for sign, row in zip(own, left, strict=False)] for own in signs]
+        return [(math.fsum(first for first, _ in own), math.fsum(second for _, second in own)) for own in asked]
 
-def deduction(seed: int, wording: int = 0) -> Posed:
-    """Who is the tallest of four, from the three comparisons of neighbours in a random order and manner."""
+
+def deduction(seed: int, wording: int = 0, taught: bool = False) -> Posed:
+    """Who is the tallest of four, from the three comparisons of neighbours in a random order and manner.
+
+    `taught`: the thoughts are the clues alone, for a model that has learned what is to follow them. Else each is
+    turned around twice: with the names exchanged, with the opposite word, and with both, which says the same.
+    """
     rng = Random(f"deduction/{seed}")
     people = rng.sample(PEOPLE, CHOICES)
     order = rng.sample(range(CHOICES), CHOICES)
     clues = []
     for above, below in pairwise(order):
         manner = rng.randrange(2)
-        clue = SAID[wording][manner].format(a=people[above], b=people[below])
+        said = SAID[wording][manner], SAID[wording][1 - manner]
+        same = tuple(text.format(a=people[above], b=people[below]) for text in said)
+        opposite = tuple(text.format(a=people[below], b=people[above]) for text in said)
         first, second = (above, below) if rng.random() < 0.5 else (below, above)
-        clues.append((clue, first, second))
+        clues.append(Clue(same[:1], (), first, second) if taught else Clue(same, opposite, first, second))
     rng.shuffle(clues)
-    stem = " ".join(clue for clue, _, _ in clues) + " Who is the tallest?"
-    return _posed("deduction", stem, people, order[0], Ranking(tuple(people), tuple(clues), wording))
+    stem = " ".join(clue.same[0] for clue in clues) + " Who is the tallest?"
+    cue = CLUE[wording] if taught else shown(wording)
+    return _posed("deduction", stem, people, order[0], Ranking(tuple(people), tuple(clues), cue))
 
 
 FAMILIES: dict[str, Callable[[int, int], Posed]] = {
