@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.evidence.attempt_pool import Patience, Pool, adaptive, enough
+from headrace.evidence.attempt_pool import Patience, Pool, adaptive, enough, patiences
 from headrace.evidence.claims import adaptive_ttc
 from headrace.evidence.claims.adaptive_ttc import AIM, adapted, pruned
 from headrace.evidence.self_evaluation import auc_gain
@@ -14,6 +14,7 @@ from headrace.reason.statistics import auc
 
 RNG = np.random.default_rng(3)
 RIGHT = RNG.random((40, 8)) < 0.4
+SURE = RNG.random((40, 8))
 NOISY = np.round(RIGHT + RNG.standard_normal((40, 8)), 1)
 
 
@@ -25,15 +26,16 @@ def test_quick() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
-@pytest.mark.parametrize("threshold", [-9.0, 0.5, 1.5, 9.0])
-def test_adaptive_sampling_is_what_a_loop_does(threshold: float, most: int) -> None:
-    correct, taken = adaptive(NOISY, RIGHT, Patience(threshold, most))
+@pytest.mark.parametrize(("good", "sure"), [(-9.0, 9.0), (0.5, 9.0), (1.5, 0.9), (9.0, 9.0), (9.0, 0.5)])
+def test_adaptive_sampling_is_what_a_loop_does(good: float, sure: float, most: int) -> None:
+    correct, taken = adaptive(NOISY, SURE, RIGHT, Patience(good, sure, most))
     for row in range(40):
         outcomes = []
         for shift in range(8):
             order, used = [(k - shift) % 8 for k in range(8)], 0
             for used in range(1, most + 1):
-                if NOISY[row, order[used - 1]] >= threshold:
+                last = row, order[used - 1]
+                if NOISY[last] >= good or SURE[last] >= sure:
                     break
             best = max(order[:used], key=lambda place: NOISY[row, place])
             outcomes.append((RIGHT[row, best], used))
@@ -43,7 +45,7 @@ def test_adaptive_sampling_is_what_a_loop_does(threshold: float, most: int) -> N
 
 def pool(half: np.ndarray, end: np.ndarray) -> Pool:
     tokens = np.full(RIGHT.shape, 10)
-    scores = {("probe", "half"): half, ("probe", "end"): end}
+    scores = {("probe", "half"): half, ("probe", "end"): end, ("logprob", "end"): SURE}
     return Pool(RIGHT, tokens, tokens // 2, scores)
 
 
@@ -52,22 +54,21 @@ def test_who_knows_all_loses_nothing_and_who_knows_nothing_loses() -> None:
     knowing = pool(sure, sure)
     clause, numbers = pruned(knowing, "probe")
     assert clause.status == "passed" and numbers == {"pruning": 0.0, "pruned_tokens": 0.75}
-    clause, numbers = adapted(knowing, "probe", Patience(1.0, 8))
+    clause, numbers = adapted(knowing, "probe", Patience(1.0, 9.0, 8))
     assert numbers["gain_kept"] == pytest.approx(1.0) and knowing.best("probe").mean() == RIGHT.any(1).mean()
     assert clause.status == "failed", "two times in five right: more than two samples until the first right one"
     assert pruned(pool(blind, sure), "probe")[0].status == "failed"
     clause, numbers = pruned(pool(blind, blind), "probe")
     assert numbers["pruning"] == 0 and clause.status == "failed", "a best of all that gains nothing has nothing to lose"
-    assert adapted(pool(blind, blind), "probe", Patience(0.5, 8))[0].status == "failed"
+    assert adapted(pool(blind, blind), "probe", Patience(0.5, 9.0, 8))[0].status == "failed"
 
 
 def test_patience_is_the_best_that_the_aim_allows() -> None:
-    correct, taken = adaptive(NOISY, RIGHT, enough(NOISY, RIGHT, AIM))
+    correct, taken = adaptive(NOISY, SURE, RIGHT, enough(NOISY, SURE, RIGHT, AIM))
     assert taken.mean() <= AIM
-    for most in range(1, 9):
-        for threshold in np.quantile(NOISY, np.linspace(0, 1, 101)):
-            other, used = adaptive(NOISY, RIGHT, Patience(threshold, most))
-            assert used.mean() > AIM or other.mean() <= correct.mean()
+    for other in patiences(NOISY, SURE):
+        right, used = adaptive(NOISY, SURE, RIGHT, other)
+        assert used.mean() > AIM or right.mean() <= correct.mean()
 
 
 def test_a_gain_of_auc_is_the_difference_of_two() -> None:

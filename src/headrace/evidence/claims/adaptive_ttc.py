@@ -37,7 +37,7 @@ MODEL, STATE, WIDTH, STEPS = "lm-t-small", "hidden:3", 64, 2000
 """The state was chosen on questions of the split tune."""
 ADAPTER, JUDGES = "adapter", ("adapter", "verdict", "probe")
 """The token of an adapter taught for it; the verdict that the model was trained to give; a probe of its state."""
-SAMPLES, MOST, AIM = 8, 2.0, 1.9
+SAMPLES, MOST, AIM = 8, 2.0, 1.8
 """Adaptive sampling is set for AIM samples on other questions, and judged by MOST."""
 KEPT, POINT, TEMPERATURE = 0.7, 0.01, 0.8
 
@@ -55,7 +55,7 @@ class Sizes:
     evaluated: int
 
 
-SIZES: dict[Size, Sizes] = {"quick": Sizes(0, 0, 0, 0), "full": Sizes(500, 200, 1500, 800)}
+SIZES: dict[Size, Sizes] = {"quick": Sizes(0, 0, 0, 0), "full": Sizes(400, 300, 1500, 800)}
 
 
 def run(size: Size) -> Evidence:
@@ -156,8 +156,9 @@ def measured(sizes: Sizes) -> tuple[list[Clause], Clause, Interval, Figures]:
         name = max(JUDGES, key=lambda name: chosen[name].best(name).mean())
         cheap, numbers = priced(engine, engine.encode(asked[0].task.prompt()), name)
     knows, interval, aucs = known(found, name)
-    scores, right = chosen[name].scores[name, "end"], chosen[name].right
-    adapts, samples = adapted(found[name], name, enough(scores, right, AIM))
+    adapts, samples = adapted(found[name], name, patience_of(chosen[name], name))
+    _, unasked = adapted(found[name], "logprob", patience_of(chosen[name], "logprob"))
+    samples |= {f"{figure}_by_logprob": value for figure, value in unasked.items()}
     prunes, pruning = pruned(found[name], name)
     numbers |= {"chosen": name} | aucs | samples | pruning | worth(chosen, "tune") | worth(found, "eval")
     return [knows, adapts, prunes], cheap, interval, numbers
@@ -223,8 +224,13 @@ def _listed(found: Mapping[str, tuple[float, Interval]]) -> str:
     return ", ".join(f"{one} {value:.3f} [{low:.3f}, {high:.3f}]" for one, (value, (low, high)) in found.items())
 
 
+def patience_of(chosen: Pool, name: str) -> Patience:
+    """For best of 8 by the score `name`, from questions of the split tune."""
+    return enough(chosen.scores[name, "end"], chosen.scores["logprob", "end"], chosen.right, AIM)
+
+
 def adapted(pool: Pool, name: str, patience: Patience) -> tuple[Clause, Figures]:
-    one, taken = adaptive(pool.scores[name, "end"], pool.right, patience)
+    one, taken = adaptive(pool.scores[name, "end"], pool.scores["logprob", "end"], pool.right, patience)
     single, whole = pool.right.mean(1), pool.best(name)
     weights = bootstrap_weights(len(single))
     kept = float((one - single).mean() / (whole - single).mean())
@@ -235,10 +241,18 @@ def adapted(pool: Pool, name: str, patience: Patience) -> tuple[Clause, Figures]
     figure = (
         f"by {name}: {100 * kept:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gain of best-of-{SAMPLES} "
         f"({single.mean():.3f} to {whole.mean():.3f}, {gain:+.3f} [{least:+.3f}, {most:+.3f}]) with {used:.2f} "
-        f"[{fewest:.2f}, {greatest:.2f}] samples, {patience.most} at most"
+        f"[{fewest:.2f}, {greatest:.2f}] samples, {patience.most} at most, until "
+        "one is judged right or was said with such confidence that another would say the same"
     )
     holds = least > 0 and low >= KEPT and greatest <= MOST
-    numbers: Figures = {"gain_kept": kept, "samples": used, "threshold": patience.threshold, "most": patience.most}
+    numbers: Figures = {
+        "gain_kept": kept,
+        "samples": used,
+        "adaptive": float(one.mean()),
+        "sure": patience.sure,
+        "good": patience.good,
+        "most": patience.most,
+    }
     return judged(ADAPTS, holds, figure, "effect"), numbers
 
 
@@ -270,6 +284,7 @@ CLAIM = Claim(
     "The mean log-probability of the attempt's tokens; best of 8; an evaluation that sends the attempt again.",
     ("effect", "exact"),
     "Running sums of LM-T. The adapter and the probe learn from questions of their own; which judge is the best of"
-    " best-of-8, and when adaptive sampling stops, are chosen on others of that split.",
+    " best-of-8, and the score and the log-probability at which adaptive sampling stops, are chosen on others of that"
+    " split.",
     run,
 )
