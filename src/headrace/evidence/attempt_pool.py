@@ -75,29 +75,23 @@ def best(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 class Patience(NamedTuple):
-    """Samples are drawn until one has a score of `good` or more, or was as `sure`: `most` at most.
-
-    What the model was sure of it would say again: right or wrong, another sample is no better.
-    """
+    """Samples are drawn until one has a score of `good` or more: `most` at most."""
 
     good: float
-    sure: float
     most: int
 
 
-def adaptive(
-    scores: np.ndarray, logprobs: np.ndarray, right: np.ndarray, patience: Patience
-) -> tuple[np.ndarray, np.ndarray]:
+def adaptive(scores: np.ndarray, right: np.ndarray, patience: Patience) -> tuple[np.ndarray, np.ndarray]:
     """Samples one after another for as long as `patience` says, then the best: share right and samples, [questions].
 
     Means over all orders that are rotations of the one of drawing.
     """
     count = scores.shape[1]
     correct, taken = np.zeros(len(scores)), np.zeros(len(scores))
-    stops = (scores >= patience.good) | (logprobs >= patience.sure)
     for shift in range(count):
         order = np.roll(np.arange(count), shift)[: patience.most]
-        now, good, stop = scores[:, order], right[:, order], stops[:, order]
+        now, good = scores[:, order], right[:, order]
+        stop = now >= patience.good
         used = np.where(stop.any(1), stop.argmax(1) + 1, now.shape[1])
         shown = np.where(np.arange(now.shape[1]) < used[:, None], now, -np.inf)
         correct += good[np.arange(len(now)), shown.argmax(1)]
@@ -105,16 +99,15 @@ def adaptive(
     return correct / count, taken / count
 
 
-def patiences(scores: np.ndarray, logprobs: np.ndarray) -> list[Patience]:
+def patiences(scores: np.ndarray) -> list[Patience]:
     """Those that are tried."""
-    goods = np.quantile(scores, np.linspace(0.4, 1, 25))
-    sures, most = (*np.quantile(logprobs, np.linspace(0.3, 1, 15)), np.inf), range(1, scores.shape[1] + 1)
-    return [Patience(float(good), float(sure), count) for good, sure, count in product(goods, sures, most)]
+    goods = np.quantile(scores, np.linspace(0, 1, 101))
+    return [Patience(float(good), most) for good, most in product(goods, range(1, scores.shape[1] + 1))]
 
 
-def enough(scores: np.ndarray, logprobs: np.ndarray, right: np.ndarray, aim: float) -> Patience:
+def enough(scores: np.ndarray, right: np.ndarray, aim: float) -> Patience:
     """What is right most often with `aim` samples or fewer on average."""
-    found = patiences(scores, logprobs)
-    outcomes = [tuple(part.mean() for part in adaptive(scores, logprobs, right, one)) for one in found]
+    found = patiences(scores)
+    outcomes = [tuple(part.mean() for part in adaptive(scores, right, one)) for one in found]
     fitting = [(correct, patience) for (correct, taken), patience in zip(outcomes, found, strict=True) if taken <= aim]
     return max(fitting)[1]

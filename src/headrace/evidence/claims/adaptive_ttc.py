@@ -226,11 +226,11 @@ def _listed(found: Mapping[str, tuple[float, Interval]]) -> str:
 
 def patience_of(chosen: Pool, name: str) -> Patience:
     """For best of 8 by the score `name`, from questions of the split tune."""
-    return enough(chosen.scores[name, "end"], chosen.scores["logprob", "end"], chosen.right, AIM)
+    return enough(chosen.scores[name, "end"], chosen.right, AIM)
 
 
 def adapted(pool: Pool, name: str, patience: Patience) -> tuple[Clause, Figures]:
-    one, taken = adaptive(pool.scores[name, "end"], pool.scores["logprob", "end"], pool.right, patience)
+    one, taken = adaptive(pool.scores[name, "end"], pool.right, patience)
     single, whole = pool.right.mean(1), pool.best(name)
     weights = bootstrap_weights(len(single))
     kept = float((one - single).mean() / (whole - single).mean())
@@ -241,15 +241,13 @@ def adapted(pool: Pool, name: str, patience: Patience) -> tuple[Clause, Figures]
     figure = (
         f"by {name}: {100 * kept:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gain of best-of-{SAMPLES} "
         f"({single.mean():.3f} to {whole.mean():.3f}, {gain:+.3f} [{least:+.3f}, {most:+.3f}]) with {used:.2f} "
-        f"[{fewest:.2f}, {greatest:.2f}] samples, {patience.most} at most, until "
-        "one is judged right or was said with such confidence that another would say the same"
+        f"[{fewest:.2f}, {greatest:.2f}] samples, {patience.most} at most"
     )
     holds = least > 0 and low >= KEPT and greatest <= MOST
     numbers: Figures = {
         "gain_kept": kept,
         "samples": used,
         "adaptive": float(one.mean()),
-        "sure": patience.sure,
         "good": patience.good,
         "most": patience.most,
     }
@@ -284,7 +282,6 @@ CLAIM = Claim(
     "The mean log-probability of the attempt's tokens; best of 8; an evaluation that sends the attempt again.",
     ("effect", "exact"),
     "Running sums of LM-T. The adapter and the probe learn from questions of their own; which judge is the best of"
-    " best-of-8, and the score and the log-probability at which adaptive sampling stops, are chosen on others of that"
-    " split.",
+    " best-of-8, the score at which adaptive sampling stops and its most samples are chosen on others of that split.",
     run,
 )
