@@ -238,10 +238,11 @@ def adapted(pool: Pool, name: str, patience: Patience) -> tuple[Clause, Figures]
         low, high = percentiles((weights @ (one - single)) / (weights @ (whole - single)))
     gain, (least, most) = paired_bootstrap(whole.tolist(), single.tolist())
     used, (fewest, greatest) = float(taken.mean()), bootstrap(taken)
+    others = "".join(f"; best of {SAMPLES} by {one} {pool.best(one).mean():.3f}" for one in pool.names if one != name)
     figure = (
         f"by {name}: {100 * kept:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gain of best-of-{SAMPLES} "
         f"({single.mean():.3f} to {whole.mean():.3f}, {gain:+.3f} [{least:+.3f}, {most:+.3f}]) with {used:.2f} "
-        f"[{fewest:.2f}, {greatest:.2f}] samples, {patience.most} at most"
+        f"[{fewest:.2f}, {greatest:.2f}] samples, {patience.most} at most{others}"
     )
     holds = least > 0 and low >= KEPT and greatest <= MOST
     numbers: Figures = {
