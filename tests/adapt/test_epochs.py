@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 import torch
+from msgspec.structs import replace
+from safetensors.numpy import load_file
 
 from adapt.small import VOCABULARY, echo, recipe
 from headrace.adapt.batches import Batch, Epochs
@@ -19,8 +22,8 @@ from headrace.adapt.gradients import Examiner
 from headrace.adapt.lesson import Piece
 from headrace.adapt.lora import LoraModel, train_lora
 from headrace.adapt.noisy import NoisyRun, add_clipped
-from headrace.adapt.recipe import Lora, Noise
-from headrace.adapt.train import lesson_loss
+from headrace.adapt.recipe import Lora, Noise, Optimiser
+from headrace.adapt.train import Progress, lesson_loss
 from headrace.adapt.vocabulary import END_ID
 from headrace.backends.reference.dense import DenseModel
 from headrace.engine.engine import Engine
@@ -110,6 +113,31 @@ def test_noise_keeps_an_adapter_from_learning_by_heart(base: Path, tmp_path: Pat
         found[name] = np.mean(losses[-6:])
         assert (folder / "adapter_model.safetensors").is_file()
     assert found["plain"] < 0.7 * found["noisy"]
+
+
+def test_muon_steps_are_as_long_in_every_direction(base: Path, tmp_path: Path) -> None:
+    """The first one moves B alone, by a matrix whose singular values are alike; killed runs end as whole ones do."""
+    lora = Lora(str(base), rank=4, targets=("q", "down"), method="muon")
+    optimiser = Optimiser(rate=0.01, warmup=0, final=1.0)
+    one = replace(recipe(lora, steps=1, batch=len(LESSONS)), optimiser=optimiser)
+    held = load_file(train_lora(one, LESSONS, tmp_path / "one") / "adapter_model.safetensors")
+    for name, moved in ((name, value) for name, value in held.items() if "lora_B" in name):
+        values = np.linalg.svd(moved, compute_uv=False)
+        assert values.max() < 2.5 * values.min(), name
+    several = replace(one, steps=4)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    whole = load_file(train_lora(several, LESSONS, tmp_path / "whole") / "adapter_model.safetensors")
+    with mock.patch("headrace.adapt.train.CHECKPOINT_EVERY", 1), pytest.raises(KeyboardInterrupt):
+        train_lora(several, LESSONS, tmp_path / "cut", stop)
+    steps: list[int] = []
+    again = train_lora(several, LESSONS, tmp_path / "cut", lambda progress: steps.append(progress.step))
+    assert steps == [3, 4]
+    found = load_file(again / "adapter_model.safetensors")
+    assert all(np.array_equal(whole[name], found[name]) for name in whole)
 
 
 @pytest.mark.parametrize("adapted", [False, True])

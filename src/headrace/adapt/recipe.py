@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -48,6 +48,10 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
 
     `base`: a path or a name of the catalogue. `targets`: of q, k, v, o, gate, up and down. The adapter adds
     `alpha / rank * B @ A` to a matrix. With `noise` its steps follow noisy gradients.
+
+    `method`: *adamw*; or *muon*, where a step has the same length in all directions of a matrix's gradient and no
+    memory of those before (Jordan et al. 2024, kellerjordan.github.io/posts/muon, without momentum): one visit then
+    leaves more of a lesson behind. It takes `rate`, `warmup`, `final` and `clip` of the optimiser alone.
     """
 
     base: str
@@ -55,6 +59,7 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     alpha: float = 16.0
     targets: tuple[str, ...] = ("q", "k", "v", "o")
     noise: Noise | None = None
+    method: Literal["adamw", "muon"] = "adamw"
 
 
 class ValueHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="head"):

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headrace.adapt.batches import Batch
-from headrace.adapt.recipe import Optimiser, Recipe, write_recipe
+from headrace.adapt.recipe import Lora, Optimiser, Recipe, write_recipe
 from headrace.spec.errors import InvalidRequest
 
 CHECKPOINT_EVERY = 100
@@ -36,6 +36,7 @@ CHECKPOINT = "checkpoint.safetensors"
 RECIPE, TRAINING = "recipe.json", "training.json"
 """Stand beside every result: what it was made of, and the seconds that took."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps between steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ class Run:
     ) -> None:
         self.recipe, self._loss, self._work = recipe, loss, work
         self._parameters = dict(parameters)
-        self._optimiser = _adamw(self._parameters, recipe.optimiser)
+        muon = isinstance(recipe.train, Lora) and recipe.train.method == "muon"
+        self._moments = () if muon else _MOMENTS
+        self._optimiser = (_muon if muon else _adamw)(self._parameters, recipe.optimiser)
         self.step, self._spent = 0, (0.0, 0.0)
         self._resume()
 
@@ -124,7 +127,7 @@ class Run:
     def _save(self) -> None:
         held = {f"{name} weight": parameter.detach() for name, parameter in self._parameters.items()}
         for name, parameter in self._parameters.items():
-            held |= {f"{name} {moment}": self._optimiser.state[parameter][moment] for moment in _MOMENTS}
+            held |= {f"{name} {moment}": self._optimiser.state[parameter][moment] for moment in self._moments}
         self._work.mkdir(parents=True, exist_ok=True)
         fresh = self._work / f"{CHECKPOINT}.new"
         about = {"step": self.step, "recipe": self.recipe.digest, "wall": self._spent[0], "cpu": self._spent[1]}
@@ -145,8 +148,9 @@ class Run:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(held[f"{name} weight"])
-                moments = {moment: held[f"{name} {moment}"] for moment in _MOMENTS}
-                self._optimiser.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}
+                moments = {moment: held[f"{name} {moment}"] for moment in self._moments}
+                if moments:
+                    self._optimiser.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}
 
 
 def lesson_loss(forward: Forward, batch: Batch) -> Tensor:
@@ -165,12 +169,17 @@ def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def _adamw(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser) -> torch.optim.AdamW:
+def _adamw(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser) -> torch.optim.Optimizer:
     matrices = [parameter for parameter in parameters.values() if parameter.dim() > 1]
     others = [parameter for parameter in parameters.values() if parameter.dim() == 1]
     groups = [{"params": matrices, "weight_decay": options.decay}, {"params": others, "weight_decay": 0.0}]
     betas = (options.beta1, options.beta2)
     return torch.optim.AdamW([group for group in groups if group["params"]], options.rate, betas, foreach=True)
+
+
+def _muon(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser) -> torch.optim.Optimizer:
+    """Without momentum it keeps nothing between steps."""
+    return torch.optim.Muon(list(parameters.values()), options.rate, weight_decay=0.0, momentum=0.0, nesterov=False)
 
 
 @contextmanager
