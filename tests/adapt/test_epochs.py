@@ -140,6 +140,22 @@ def test_muon_steps_are_as_long_in_every_direction(base: Path, tmp_path: Path) -
     assert all(np.array_equal(whole[name], found[name]) for name in whole)
 
 
+@pytest.mark.parametrize("method", ["adamw", "muon"])
+def test_the_factors_a_take_their_share_of_the_rate(base: Path, tmp_path: Path, method: str) -> None:
+    optimiser, moved = Optimiser(rate=0.01, warmup=0, final=1.0, decay=0.0), {}
+    for share in (0.0, 0.1, 1.0):
+        lora = Lora(str(base), rank=4, targets=("q",), method=method, a_rate=share)
+        held = {}
+        for steps in (1, 2):  # in the first B is nothing, so that A has no gradient
+            made = replace(recipe(lora, steps=steps, batch=len(LESSONS)), optimiser=optimiser)
+            folder = train_lora(made, LESSONS, tmp_path / f"{share} {steps}")
+            held[steps] = load_file(folder / "adapter_model.safetensors")
+        lengths = {name: float(np.abs(held[2][name] - held[1][name]).sum()) for name in held[1]}
+        moved[share] = {part: sum(v for name, v in lengths.items() if f"lora_{part}" in name) for part in "AB"}
+    assert moved[0.0]["A"] == 0 < moved[0.1]["A"] == pytest.approx(0.1 * moved[1.0]["A"], rel=1e-3)
+    assert moved[0.0]["B"] == pytest.approx(moved[1.0]["B"], rel=1e-6) and moved[1.0]["B"] > 0
+
+
 @pytest.mark.parametrize("adapted", [False, True])
 def test_a_document_looked_at(base: Path, tmp_path: Path, adapted: bool) -> None:
     """Chances are the engine's; gradients are those of the loss, by layer."""

@@ -52,6 +52,8 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     `method`: *adamw*; or *muon*, where a step has the same length in all directions of a matrix's gradient and no
     memory of those before (Jordan et al. 2024, kellerjordan.github.io/posts/muon, without momentum): one visit then
     leaves more of a lesson behind. It takes `rate`, `warmup`, `final` and `clip` of the optimiser alone.
+    `a_rate`: what share of the rate the factors A take (LoRA+, arXiv 2402.12354): what B has learned is read through
+    A, and is forgotten where A moves away under it.
     """
 
     base: str
@@ -60,6 +62,7 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     targets: tuple[str, ...] = ("q", "k", "v", "o")
     noise: Noise | None = None
     method: Literal["adamw", "muon"] = "adamw"
+    a_rate: float = 1.0
 
 
 class ValueHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="head"):

@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -62,9 +62,11 @@ class Run:
     ) -> None:
         self.recipe, self._loss, self._work = recipe, loss, work
         self._parameters = dict(parameters)
-        muon = isinstance(recipe.train, Lora) and recipe.train.method == "muon"
+        lora = recipe.train if isinstance(recipe.train, Lora) else None
+        muon = lora is not None and lora.method == "muon"
         self._moments = () if muon else _MOMENTS
-        self._optimiser = (_muon if muon else _adamw)(self._parameters, recipe.optimiser)
+        groups = _groups(self._parameters, recipe.optimiser, lora.a_rate if lora is not None else 1.0)
+        self._optimiser = (_muon if muon else _adamw)(groups, recipe.optimiser)
         self.step, self._spent = 0, (0.0, 0.0)
         self._resume()
 
@@ -102,7 +104,7 @@ class Run:
 
     def _learn(self) -> float:
         for group in self._optimiser.param_groups:
-            group["lr"] = self.recipe.optimiser.rate_at(self.step, self.recipe.steps)
+            group["lr"] = group["share"] * self.recipe.optimiser.rate_at(self.step, self.recipe.steps)
         loss = self._fill_gradients()
         self._optimiser.step()
         return loss
@@ -169,17 +171,26 @@ def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def _adamw(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser) -> torch.optim.Optimizer:
-    matrices = [parameter for parameter in parameters.values() if parameter.dim() > 1]
-    others = [parameter for parameter in parameters.values() if parameter.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": options.decay}, {"params": others, "weight_decay": 0.0}]
-    betas = (options.beta1, options.beta2)
-    return torch.optim.AdamW([group for group in groups if group["params"]], options.rate, betas, foreach=True)
+Group: TypeAlias = dict[str, Any]
 
 
-def _muon(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser) -> torch.optim.Optimizer:
+def _groups(parameters: Mapping[str, torch.nn.Parameter], options: Optimiser, a_rate: float) -> list[Group]:
+    """By decay, which is for matrices alone, and by the share of the rate, which an adapter's factors A have."""
+    found: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        share = a_rate if name.endswith(".a") else 1.0
+        found.setdefault((options.decay if parameter.dim() > 1 else 0.0, share), []).append(parameter)
+    return [{"params": some, "weight_decay": decay, "share": share} for (decay, share), some in found.items()]
+
+
+def _adamw(groups: Sequence[Group], options: Optimiser) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, options.rate, (options.beta1, options.beta2), foreach=True)
+
+
+def _muon(groups: Sequence[Group], options: Optimiser) -> torch.optim.Optimizer:
     """Without momentum it keeps nothing between steps."""
-    return torch.optim.Muon(list(parameters.values()), options.rate, weight_decay=0.0, momentum=0.0, nesterov=False)
+    groups = [group | {"weight_decay": 0.0} for group in groups]
+    return torch.optim.Muon(groups, options.rate, momentum=0.0, nesterov=False)
 
 
 @contextmanager
