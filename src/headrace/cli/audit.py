@@ -29,19 +29,32 @@ HeldOut = Annotated[Path, typer.Option(help="At least 100 documents of the same 
 BaseModel = Annotated[str | None, typer.Option("--base", help="What MODEL was tuned from; an adapter's is MODEL.")]
 Examined = Annotated[int, typer.Option(min=0, help="Documents of each set to take gradients of; 0: none, no torch.")]
 Candidates = Annotated[int, typer.Option(min=0, help="Endings written for each member; 0: no extraction.")]
+Ending = Annotated[
+    int, typer.Option(min=1, help="Tokens at a member's end to find, at most half of all; those of canaries are 5.")
+]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Most members told at 1 % FPR, and most extracted.")]
 Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Of the drawn endings and of the intervals.")]
+Speller = Annotated[str, typer.Option("--model", help="What is to be trained: its tokens are the documents' words.")]
 Folder = Annotated[Path, typer.Argument(help="Folder for members.txt and held-out.txt.")]
 Count = Annotated[int, typer.Option(min=1, help="Documents to train on.")]
 HeldOutCount = Annotated[int, typer.Option("--held-out", min=100, help="Documents to keep apart.")]
 
 
 @app.command()
-def canaries(folder: Folder, count: Count = 200, held_out: HeldOutCount = 1000, seed: Seed = 0) -> None:
+def canaries(
+    folder: Folder, model: Speller = g.DEFAULT_MODEL, count: Count = 200, held_out: HeldOutCount = 1000, seed: Seed = 0
+) -> None:
     """Write canaries: documents to train on among others, and their like to keep apart."""
+    from headrace.model.catalogue import resolve
+    from headrace.model.loading import load_model
     from headrace.privacy.audit.canaries import canaries as draw
+    from headrace.privacy.audit.canaries import words_of
+    from headrace.spec.ledger import Ledger
 
-    found = draw(seed, count, held_out)
+    tokenizer = load_model(resolve(model), Ledger()).tokenizer
+    if tokenizer is None:
+        raise UnsupportedModel(f"{model} has no tokenizer, so that its words are not known; give a model that has one.")
+    found = draw(words_of(tokenizer), seed, count, held_out)
     folder.mkdir(parents=True, exist_ok=True)
     for name, texts in (("members", found.members), ("held-out", found.held_out)):
         (folder / f"{name}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
@@ -57,6 +70,7 @@ def run(
     base: BaseModel = None,
     examined: Examined = 100,
     candidates: Candidates = 8,
+    ending: Ending = 16,
     threshold: Threshold = 0.1,
     seed: Seed = 0,
     json: g.Json = False,
@@ -68,7 +82,7 @@ def run(
         raise InvalidRequest("An adapter's base is the model itself; leave --base out.", "base")
     check_examined(examined)
     sets = read_sets(members, held_out)
-    how = How(examined, candidates, threshold, seed)
+    how = How(examined, candidates, ending, threshold, seed)
     plain = replace(options, adapter=())
     with ExitStack() as opened:
         engine = opened.enter_context(g.loaded_engine(model, options, quiet=json))
@@ -85,6 +99,7 @@ class Sets(NamedTuple):
 class How(NamedTuple):
     examined: int
     candidates: int
+    ending: int
     threshold: float
     seed: int
 
@@ -144,7 +159,7 @@ def audited(subject: Subject, sets: Sets, how: How, quiet: bool) -> Report:
 
     with progress_counts(quiet) as progress:
         members, held_out = (subject.measure(texts, how.examined, progress) for texts in sets)
-        found = subject.extract(sets.members, how.candidates, how.seed) if how.candidates else []
+        found = subject.extract(sets.members, how.candidates, how.seed, how.ending) if how.candidates else []
     return report(subject.name, members, held_out, found, how.threshold, how.seed)
 
 

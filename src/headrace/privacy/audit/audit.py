@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from headrace.privacy.audit.blind import blind
-from headrace.privacy.audit.extraction import CANDIDATES, extract, extracted
+from headrace.privacy.audit.extraction import CANDIDATES, ENDING, extract, extracted
 from headrace.privacy.audit.likelihood import Document, Likelihood, encoded
 from headrace.privacy.audit.membership import Measured, attack
 from headrace.privacy.audit.rates import auc, auc_gain, check_counts, tpr
@@ -40,9 +40,11 @@ class Subject:
         seen += [None] * (len(texts) - len(seen))
         return [Measured(*parts) for parts in zip(texts, tuned, base, seen, strict=True)]
 
-    def extract(self, texts: Sequence[str], candidates: int = CANDIDATES, seed: int = 0) -> list[bool]:
-        """Whether each document's ending is found from what stands before it."""
-        return extract(self.tuned, self.base, encoded(self.tuned.engine, texts), candidates, seed)
+    def extract(
+        self, texts: Sequence[str], candidates: int = CANDIDATES, seed: int = 0, ending: int = ENDING
+    ) -> list[bool]:
+        """Whether each document's last tokens are found from what stands before them."""
+        return extract(self.tuned, self.base, encoded(self.tuned.engine, texts), candidates, seed, ending)
 
     def _examined(self, documents: Sequence[Document], progress: Progress | None) -> list[Examined | None]:
         if self.examine is None:

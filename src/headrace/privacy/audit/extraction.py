@@ -16,24 +16,24 @@ from headrace.privacy.statistics import Estimate
 from headrace.spec.sampling import Sampling, Stop
 
 ENDING = 16
-"""Tokens that the attacker is after, of a short document half of all."""
+"""Tokens that the attacker is after, unless told otherwise."""
 CANDIDATES = 8
 """Endings written for a document: one greedy, the others drawn at temperature 1."""
 
 
 def extract(
-    tuned: Likelihood, base: Likelihood | None, documents: Sequence[Document], candidates: int, seed: int
+    tuned: Likelihood, base: Likelihood | None, documents: Sequence[Document], candidates: int, seed: int, ending: int
 ) -> list[bool]:
     """Whether the ending picked for each document is its own, token for token.
 
-    The attacker knows what stands before it and its length. An ending is picked by the lowest ratio of the tuned
-    model's loss to its base's, without a base by the lowest loss.
+    `ending`: its tokens, of a short document half of all. The attacker knows what stands before it and its length.
+    An ending is picked by the lowest ratio of the tuned model's loss to its base's, without a base by the lowest loss.
     """
     found, size = list[bool](), max(tuned.engine.options.queue // candidates, 1)
     for start in range(0, len(documents), size):
         some = documents[start : start + size]
-        for document, endings in zip(some, _write(tuned, some, candidates, seed + start), strict=True):
-            prefix, own = cut(document)
+        for document, endings in zip(some, _write(tuned, some, candidates, seed + start, ending), strict=True):
+            prefix, own = cut(document, ending)
             found.append(pick(tuned, base, prefix, endings) == own)
     return found
 
@@ -44,9 +44,9 @@ def extracted(found: Sequence[bool]) -> Estimate:
     return Estimate(rate.value, rate.low, rate.high)
 
 
-def cut(document: Document) -> tuple[Document, Document]:
+def cut(document: Document, ending: int) -> tuple[Document, Document]:
     """What the attacker knows, and what it is after."""
-    known = len(document) - min(ENDING, len(document) // 2)
+    known = len(document) - min(ending, len(document) // 2)
     return document[:known], document[known:]
 
 
@@ -61,13 +61,15 @@ def pick(tuned: Likelihood, base: Likelihood | None, prefix: Document, endings: 
     return distinct[int(np.argmin(losses))]
 
 
-def _write(tuned: Likelihood, documents: Sequence[Document], candidates: int, seed: int) -> list[list[Document]]:
+def _write(
+    tuned: Likelihood, documents: Sequence[Document], candidates: int, seed: int, ending: int
+) -> list[list[Document]]:
     """The candidates of each document; all of them run together."""
     greedy, drawn = Sampling(temperature=0), Sampling(temperature=1)
     with ExitStack() as opened:
         running = []
         for number, document in enumerate(documents):
-            prefix, own = cut(document)
+            prefix, own = cut(document, ending)
             stop = Stop(tokens=len(own), ignore_eos=True)
             root = opened.enter_context(tuned.engine.open_now(prefix, adapter=tuned.adapter, seed=seed + number))
             kids = [opened.enter_context(kid) for kid in root.fork(candidates)]

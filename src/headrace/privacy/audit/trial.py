@@ -22,15 +22,15 @@ from headrace.adapt.recipe import Lora, Noise, Recipe, Source
 from headrace.engine.engine import Engine
 from headrace.model.catalogue import cache_folder
 from headrace.privacy.audit.audit import Progress, Subject, report
+from headrace.privacy.audit.canaries import ENDING, Canaries, canaries, words_of
 from headrace.privacy.audit.canaries import VERSION as DOCUMENTS
-from headrace.privacy.audit.canaries import Canaries, canaries
 from headrace.privacy.audit.extraction import CANDIDATES
 from headrace.privacy.audit.likelihood import Likelihood
 from headrace.privacy.audit.report import THRESHOLD, Report
 from headrace.spec.errors import InvalidRequest, ModelFileError
 from headrace.spec.options import EngineOptions
 
-VERSION = 1
+VERSION = 2
 """Goes up when a change makes kept cells say something else."""
 Variant: TypeAlias = Literal["trained", "early", "noisy"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -95,9 +95,6 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return replace(recipe, train=train, batch=batch, steps=self.steps_of(batch))
         return recipe
 
-    def documents(self, seed: int) -> Canaries:
-        return canaries(seed, self.members, self.held_out, self.control)
-
 
 def read_trial(path: Path = SMOLLM2) -> Trial:
     """Reads a .toml file. Raises ModelFileError where it cannot be read or is no trial."""
@@ -134,13 +131,18 @@ class Bench:
 
     def run(self, cell: Cell, progress: Progress | None = None) -> Reports:
         """Trains the cell's adapter where it is not there yet, and audits it."""
-        documents = self._trial.documents(cell.seed)
+        documents = self._documents(cell.seed)
         adapter, name = self.train(cell, documents.members), f"{cell.variant}-{cell.seed}"
         self._engine.add_adapter(name, adapter)
         try:
             return self._audit(cell, self._subject(name, adapter), documents, progress)
         finally:
             self._engine.remove_adapter(name)
+
+    def _documents(self, seed: int) -> Canaries:
+        trial, tokenizer = self._trial, self._engine.tokenizer
+        assert tokenizer is not None, "a decoder's adapter is audited"
+        return canaries(words_of(tokenizer), seed, trial.members, trial.held_out, trial.control)
 
     def train(self, cell: Cell, members: Sequence[str]) -> Path:
         from headrace.adapt.lora import train_lora
@@ -164,12 +166,12 @@ class Bench:
         members, held_out = (
             subject.measure(texts, trial.examined, progress) for texts in (documents.members, documents.held_out)
         )
-        found = subject.extract(documents.members, trial.candidates, cell.seed)
+        found = subject.extract(documents.members, trial.candidates, cell.seed, ENDING)
         how = (trial.threshold, cell.seed)
         reports = {"members": report(subject.name, members, held_out, found, *how)}
         if cell.variant == "trained":
             control = subject.measure(documents.control, trial.examined, progress)
-            endings = subject.extract(documents.control, trial.candidates, cell.seed)
+            endings = subject.extract(documents.control, trial.candidates, cell.seed, ENDING)
             reports["control"] = report("never seen", control, held_out, endings, *how)
             base = Subject("never trained", self._base)
             plain = base.measure(documents.members)
