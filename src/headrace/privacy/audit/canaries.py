@@ -59,10 +59,7 @@ def canaries(words: Sequence[str], seed: int, members: int, held_out: int, contr
     """The documents of a seed. None of `words` comes twice before each has come once."""
     rng = Random(f"canaries {VERSION} {seed}")
     drawn = _documents(rng, words)
-    texts = [next(drawn) for _ in range(members + held_out + control)]
-    return Canaries(
-        tuple(texts[:members]), tuple(texts[members : members + held_out]), tuple(texts[members + held_out :])
-    )
+    return Canaries(*(tuple(islice(drawn, count)) for count in (members, held_out, control)))
 
 
 def _documents(rng: Random, words: Sequence[str]) -> Iterator[str]:
