@@ -29,13 +29,13 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 
 
 def test_an_adapter_that_learned_by_heart_fails(trial: Trial, tmp_path: Path) -> None:
-    audit("canaries", tmp_path, "--count", "40", "--held-out", "120", "--seed", "3")
+    audit("canaries", tmp_path, "--model", trial.base, "--count", "40", "--held-out", "120", "--seed", "3")
     members, held_out = tmp_path / "members.txt", tmp_path / "held-out.txt"
     texts = members.read_text("utf-8").splitlines()
     with Bench.load(trial, tmp_path) as bench:
         adapter = bench.train(Cell(3, "trained"), texts)
     words = ("run", trial.base, "--members", members, "--held-out", held_out, *SMALL)
-    adapted = (*words, "--adapter", f"mine={adapter}", "--candidates", "2")
+    adapted = (*words, "--adapter", f"mine={adapter}", "--candidates", "2", "--ending", "5")
     found = json.loads(audit(*adapted, "--json", code=1).stdout)
     assert found["audited"] == "mine" and not found["passed"] and found["extracted"]["value"] > 0.1
     assert [one["attack"] for one in found["told"]][-1] == "supervised"

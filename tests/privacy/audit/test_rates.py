@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import product
+from string import ascii_lowercase
 
 import numpy as np
 import pytest
 
+from headrace.adapt.vocabulary import Vocabulary
+from headrace.model.tokenizer import Tokenizer
 from headrace.privacy.audit.blind import LIMIT, blind
-from headrace.privacy.audit.canaries import canaries, vocabulary
+from headrace.privacy.audit.canaries import KNOWN, SECRET, canaries, words_of
 from headrace.privacy.audit.logistic import cross_fitted, fit
 from headrace.privacy.audit.rates import Scores, auc, auc_gain, bar, tpr
+from headrace.privacy.audit.small import TOKENS, WORDS
 from headrace.spec.errors import InvalidRequest
 
 
@@ -76,18 +80,36 @@ def test_a_classifier_scores_only_what_it_has_not_seen() -> None:
 
 
 def test_canaries_of_both_kinds_are_alike_and_never_the_same() -> None:
-    drawn = canaries(7, 200, 1000, 200)
-    texts = [*drawn.members, *drawn.held_out, *drawn.control]
-    assert len(set(texts)) == 1400 == len({text.split(" of ")[0] + text.split(" of ")[1].split()[0] for text in texts})
-    assert canaries(7, 200, 1000, 200) == drawn != canaries(8, 200, 1000, 200)
-    known = vocabulary()
-    core = known.core()
-    assert not any("<unk>" in core.encode(text).tokens for text in texts)
-    assert core.decode(core.encode(texts[0]).ids) == texts[0]
+    words = [f"{first}{second}{third}x" for first, second, third in product(ascii_lowercase, repeat=3)]
+    drawn = canaries(words, 7, 200, 1000, 200)
+    sizes = [len(texts) for texts in (drawn.members, drawn.held_out, drawn.control)]
+    assert sizes == [200, 1000, 200]
+    phrases = [text.split()[-(KNOWN + SECRET) :] for text in (*drawn.members, *drawn.held_out, *drawn.control)]
+    dealt = [word.removesuffix(".") for phrase in phrases for word in phrase]
+    assert len(set(dealt)) == len(dealt) == 1400 * (KNOWN + SECRET) and set(dealt) <= set(words)
+    assert canaries(words, 7, 200, 1000, 200) == drawn != canaries(words, 8, 200, 1000, 200)
     assert blind(drawn.members, drawn.held_out).value < LIMIT
 
 
+def test_few_words_are_dealt_again_only_when_all_have_come() -> None:
+    words = [f"word{letter}" for letter in ascii_lowercase[:20]]
+    phrases = [text[:-1].split()[-(KNOWN + SECRET) :] for text in canaries(words, 1, 10, 0).members]
+    for deal in range(5):  # 20 words are two phrases of 8, and four are left over
+        first, second = phrases[2 * deal : 2 * deal + 2]
+        assert len({*first, *second}) == 16
+
+
+def test_words_are_what_a_model_writes_in_one_token() -> None:
+    spelled = [" oak", " maple", "maple", " Maple", " maples", " maple2", *(f" tree{one}" for one in ascii_lowercase)]
+    spelled += [f" leaf{one}{two}" for one, two in product("abcdefg", repeat=2)]
+    found = words_of(Tokenizer(Vocabulary(tuple(spelled), TOKENS).core()))
+    assert {"maple", "maples", "treea"} <= set(found) and not {"oak", "Maple", "maple2"} & set(found)
+    assert list(found) == sorted(found)
+    with pytest.raises(InvalidRequest, match="Canaries need 64 words of one token and the model's vocabulary has 26"):
+        words_of(Tokenizer(Vocabulary(tuple(spelled[6:32]), TOKENS).core()))
+
+
 def test_texts_that_differ_of_themselves_are_seen() -> None:
-    drawn = canaries(7, 200, 400)
-    newer = [text.replace("January", "Janvier").replace(" keeps ", " now keeps ") for text in drawn.members]
+    drawn = canaries(WORDS, 7, 200, 400)
+    newer = [text.replace("Say ", "Now say ") for text in drawn.members]
     assert blind(newer, drawn.held_out).value > LIMIT

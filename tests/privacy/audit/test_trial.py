@@ -79,7 +79,8 @@ def test_the_trial_at_full_counts_is_the_one_that_was_asked_for() -> None:
     assert recipes["noisy"].train.noise == trial.noise and recipes["trained"].train.noise is None
     digests = {recipe.digest for recipe in (*recipes.values(), trial.recipe_of("trained", 2))}
     assert len(digests) == 4
-    with pytest.raises(InvalidRequest, match="4 epochs over 200 documents are 800 steps"):
+
+    with pytest.raises(InvalidRequest, match="4 epochs over 200 documents are 200 steps"):
         replace(trial, epochs=4)
 
 

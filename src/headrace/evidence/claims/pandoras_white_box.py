@@ -32,7 +32,7 @@ def run(size: Size) -> Evidence:
     """A full run takes the cells that `benchmarks/audit.py` has kept, and runs those that are missing."""
     cells = _quick() if size == "quick" else run_trial(read_trial(), SEEDS)
     name = (
-        "a tiny model, 26 epochs over 40 documents" if size == "quick" else f"{read_trial().base}, seeds {len(SEEDS)}"
+        "a tiny model, 16 epochs over 40 documents" if size == "quick" else f"{read_trial().base}, seeds {len(SEEDS)}"
     )
     trained = [reports for cell, reports in cells.items() if cell.variant == "trained"]
     members, control = ([reports[which] for reports in trained] for which in ("members", "control"))

@@ -44,13 +44,13 @@ def draw(rng: Random) -> Lesson:
 
 
 def small_trial(base: Path) -> Trial:
-    """So small a model needs 26 epochs over its 40 documents, and tells more of so few than is chance."""
+    """So small a model needs 16 epochs over its 40 documents, and tells more of so few than is chance."""
     lora = Lora(str(base), rank=16, alpha=32.0, targets=EVERY)
     optimiser = Optimiser(rate=7e-3, warmup=5, final=0.3, decay=0.0)
     source = Source("canaries", VERSION)
-    recipe = Recipe("small-audit", lora, source, steps=104, batch=10, threads=1, optimiser=optimiser)
+    recipe = Recipe("small-audit", lora, source, steps=64, batch=10, threads=1, optimiser=optimiser)
     sizes = {"members": 40, "held_out": 200, "control": 40, "examined": 100, "candidates": 4}
-    return Trial(recipe, epochs=26, early=3, noise=Noise(1.0, 2.0), noisy_batch=10, threshold=0.3, **sizes)
+    return Trial(recipe, epochs=16, early=1, noise=Noise(1.0, 1.0), noisy_batch=10, threshold=0.3, **sizes)
 
 
 def _vocabulary() -> Vocabulary:
