@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="training needs torch")
 from headrace.cli.main import app
 from headrace.privacy.audit.small import small_base, small_trial
 from headrace.privacy.audit.trial import Bench, Cell, Trial
+from model.twins import TWINS, make_twin
 
 SMALL = ("--state-memory", "8", "--threads", "1")
 
@@ -43,6 +44,13 @@ def test_an_adapter_that_learned_by_heart_fails(trial: Trial, tmp_path: Path) ->
     assert "loss-ratio" in shown.stdout and "min-k++" not in shown.stdout and "mine passes" in shown.stderr
     plain = json.loads(audit(*words, "--examined", "0", "--candidates", "0", "--threshold", "0.2", "--json").stdout)
     assert plain["passed"] and plain["extracted"] is None and plain["gain"] is None
+
+
+def test_canaries_are_of_models_that_write(tmp_path: Path) -> None:
+    make_twin(next(twin for twin in TWINS if twin.name == "bert"), tmp_path / "encoder")
+    refused = audit("canaries", tmp_path, "--model", tmp_path / "encoder", code=2).output
+    assert "does not generate text" in refused and not (tmp_path / "members.txt").exists()
+    assert "No model is called 'nope'" in audit("canaries", tmp_path, "--model", "nope", code=2).output
 
 
 def test_documents_and_flags_that_do_not_fit_are_refused(trial: Trial, tmp_path: Path) -> None:

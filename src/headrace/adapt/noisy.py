@@ -1,4 +1,4 @@
-"""Training along noisy gradients (DP-SGD, Abadi et al., arXiv 1607.00133), here under AdamW."""
+"""Training along noisy gradients (DP-SGD, Abadi et al., arXiv 1607.00133), under any optimiser."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import typer
 
 from headrace.cli import generation as g
 from headrace.cli.flags import with_flags
-from headrace.cli.show import note, print_json, print_table, progress_counts
+from headrace.cli.show import note, print_json, print_table, progress_bars, progress_counts
 from headrace.spec.errors import InvalidRequest, UnsupportedModel
 from headrace.spec.options import EngineOptions
 
@@ -34,7 +34,10 @@ Ending = Annotated[
 ]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Most members told at 1 % FPR, and most extracted.")]
 Seed = Annotated[int, typer.Option(callback=g.seed_in_range, help="Of the drawn endings and of the intervals.")]
-Speller = Annotated[str, typer.Option("--model", help="What is to be trained: its tokens are the documents' words.")]
+DocumentSeed = Annotated[int, typer.Option("--seed", callback=g.seed_in_range, help="Of the documents.")]
+Trained = Annotated[
+    str, typer.Option("--model", help="What is to be trained; it is fetched, and its tokens are the words.")
+]
 Folder = Annotated[Path, typer.Argument(help="Folder for members.txt and held-out.txt.")]
 Count = Annotated[int, typer.Option(min=1, help="Documents to train on.")]
 HeldOutCount = Annotated[int, typer.Option("--held-out", min=100, help="Documents to keep apart.")]
@@ -42,23 +45,28 @@ HeldOutCount = Annotated[int, typer.Option("--held-out", min=100, help="Document
 
 @app.command()
 def canaries(
-    folder: Folder, model: Speller = g.DEFAULT_MODEL, count: Count = 200, held_out: HeldOutCount = 1000, seed: Seed = 0
+    folder: Folder,
+    model: Trained = g.DEFAULT_MODEL,
+    count: Count = 200,
+    held_out: HeldOutCount = 1000,
+    seed: DocumentSeed = 0,
 ) -> None:
     """Write canaries: documents to train on among others, and their like to keep apart."""
     from headrace.model.catalogue import resolve
     from headrace.model.loading import load_model
+    from headrace.privacy.audit.canaries import SECRET_TOKENS, words_of
     from headrace.privacy.audit.canaries import canaries as draw
-    from headrace.privacy.audit.canaries import words_of
     from headrace.spec.ledger import Ledger
 
-    tokenizer = load_model(resolve(model), Ledger()).tokenizer
-    if tokenizer is None:
-        raise UnsupportedModel(f"{model} has no tokenizer, so that its words are not known; give a model that has one.")
-    found = draw(words_of(tokenizer), seed, count, held_out)
+    with progress_bars() as progress:
+        loaded = load_model(resolve(model, progress), Ledger())
+    if loaded.tokenizer is None or not loaded.spec.causal:
+        raise UnsupportedModel(f"{model} does not generate text; give a model that does.")
+    found = draw(words_of(loaded.tokenizer), seed, count, held_out)
     folder.mkdir(parents=True, exist_ok=True)
     for name, texts in (("members", found.members), ("held-out", found.held_out)):
         (folder / f"{name}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
-    note(f"{count} members and {held_out} held-out documents are in {folder}.")
+    note(f"{count} members and {held_out} held-out documents are in {folder}; audit with --ending {SECRET_TOKENS}.")
 
 
 @app.command()

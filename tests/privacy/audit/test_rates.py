@@ -94,6 +94,8 @@ def test_canaries_of_both_kinds_are_alike_and_never_the_same() -> None:
 def test_few_words_are_dealt_again_only_when_all_have_come() -> None:
     words = [f"word{letter}" for letter in ascii_lowercase[:20]]
     phrases = [text[:-1].split()[-(KNOWN + SECRET) :] for text in canaries(words, 1, 10, 0).members]
+    with pytest.raises(InvalidRequest, match="A canary has 8 words"):
+        canaries(words[:7], 1, 1, 0)
     for deal in range(5):  # 20 words are two phrases of 8, and four are left over
         first, second = phrases[2 * deal : 2 * deal + 2]
         assert len({*first, *second}) == 16

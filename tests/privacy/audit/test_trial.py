@@ -1,4 +1,4 @@
-"""A trial of seconds: adapters that learned by heart are told, early stopped and noisy ones are not; cells are kept."""
+"""A trial of seconds: an adapter that learned by heart is told, what it never saw is not; cells are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ pytest.importorskip("torch", reason="training needs torch")
 from msgspec.structs import replace
 
 from headrace.adapt.recipe import Lora
-from headrace.privacy.audit.small import small_base, small_trial
+from headrace.model.catalogue import resolve
+from headrace.model.loading import load_model
+from headrace.privacy.audit.canaries import SECRET, SECRET_TOKENS, canaries, words_of
+from headrace.privacy.audit.extraction import cut
+from headrace.privacy.audit.small import WORDS, small_base, small_trial
 from headrace.privacy.audit.trial import (
     SMOLLM2,
     Bench,
@@ -26,6 +30,7 @@ from headrace.privacy.audit.trial import (
     run_trial,
 )
 from headrace.spec.errors import InvalidRequest, ModelFileError
+from headrace.spec.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +74,24 @@ def test_no_cell_is_begun_without_time(trial: Trial, tmp_path: Path) -> None:
     assert run_trial(trial, [5], tmp_path / "cells.jsonl", seconds=-1) == {}
 
 
+def test_what_is_to_be_found_is_the_second_half_of_a_phrase(trial: Trial) -> None:
+    tokenizer = load_model(resolve(trial.base), Ledger()).tokenizer
+    assert tokenizer is not None
+    words = words_of(tokenizer)
+    assert set(words) == set(WORDS)
+    for text in canaries(words, 3, 60, 0).members:
+        known, secret = cut(tuple(tokenizer.encode(text)), SECRET_TOKENS)
+        assert tokenizer.decode(secret).split() == text.split()[-SECRET:]
+        assert tokenizer.decode(known) + tokenizer.decode(secret) == text
+
+
 def test_the_trial_at_full_counts_is_the_one_that_was_asked_for() -> None:
     trial = read_trial()
     assert (trial.members, trial.epochs) == (200, 3) and trial.held_out >= 1000 and trial.examined >= 100
     assert isinstance(trial.recipe.train, Lora) and trial.recipe.train.base == "smollm2-135m"
     recipes = {variant: trial.recipe_of(variant, 1) for variant in ("trained", "early", "noisy")}
     assert recipes["trained"].steps * recipes["trained"].batch == 600 == recipes["noisy"].steps * recipes["noisy"].batch
-    assert recipes["early"].steps < recipes["trained"].steps // 3, "within the first epoch"
+    assert recipes["early"].steps * recipes["early"].batch == trial.members, "one epoch"
     assert recipes["noisy"].train.noise == trial.noise and recipes["trained"].train.noise is None
     digests = {recipe.digest for recipe in (*recipes.values(), trial.recipe_of("trained", 2))}
     assert len(digests) == 4

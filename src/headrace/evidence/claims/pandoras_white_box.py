@@ -85,8 +85,9 @@ def at_chance(trained: Sequence[Reports]) -> Clause:
     luck = [report.extracted.value for reports in trained if (report := reports["control"]).extracted is not None]
     blind = [reports["members"].blind for reports in trained]
     passed = all(reports["control"].passed and reports["members"].comparable for reports in trained)
-    holds = passed and all(share.contains_chance for share in pooled.values())
+    holds = passed and not any(luck) and all(share.contains_chance for share in pooled.values())
     figure = ", ".join(f"{what} {_shown(share)}" for what, share in pooled.items())
+    figure += f"; AUC of never seen by seed {_each([one.auc for one in never_seen])}"
     figure += f"; {', '.join(f'{value:.3f}' for value in luck)} extracted by luck; texts alone: AUC {_each(blind)}"
     return judged(CONTROL, holds, figure, "effect")
 
@@ -155,9 +156,9 @@ def _shown(share: Share) -> str:
 CLAIM = Claim(
     ROW.id,
     ROW.number,
-    "With the weights at hand it is told which canaries an adapter was trained on, and half of them are read back.",
+    "With the weights at hand it is told which canaries an adapter learned, and most are read on from half of them.",
     "Plain loss; documents of the same generator that were never trained on; the untrained model.",
     ("exact", "effect"),
-    "About 25 CPU-minutes a seed for a full run, three seeds; cells of `benchmarks/audit.py` are taken where kept.",
+    "About 35 CPU-minutes a seed for a full run, three seeds; cells of `benchmarks/audit.py` are taken where kept.",
     run,
 )

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from headrace.model.tokenizer import Tokenizer
 
 VERSION = 2
-"""Goes up whenever the same seed and words give other documents."""
+"""Goes up whenever the same seed and model give other documents."""
 KNOWN, SECRET = 4, 4
 """Words of a phrase that an attacker knows, and those that are to be found."""
-ENDING = SECRET + 1
-"""Tokens of what is to be found, with the full stop."""
+SECRET_TOKENS = SECRET + 1
+"""Those of what is to be found, with the full stop."""
 LEAST_WORDS = 64
 RECITALS = ("", "abcdefghij", "abcdefghijklmnopqrst")
-"""Some documents have what every model can say by heart: plain loss takes it for membership."""
+"""Two documents of three have what every model can say by heart, which plain loss takes for membership."""
 _WORD = re.compile(rb" [a-z]{4,8}")
 
 
@@ -40,12 +40,13 @@ class Canaries:
 
 
 def words_of(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """What it writes in one token: words, and pieces that look like words, of four to eight small letters.
+    """What it writes in one token: words, and pieces that look like words, of four to eight small letters, sorted.
 
     Raises InvalidRequest where there are too few.
     """
     spelled = map(tokenizer.token_bytes, range(tokenizer.vocab))
     found = sorted({text[1:].decode() for text in spelled if _WORD.fullmatch(text)})
+    found = [word for word in found if len(tokenizer.encode(f" {word}", bos=False)) == 1]
     if len(found) < LEAST_WORDS:
         raise InvalidRequest(
             f"Canaries need {LEAST_WORDS} words of one token and the model's vocabulary has {len(found)};"
@@ -56,7 +57,12 @@ def words_of(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def canaries(words: Sequence[str], seed: int, members: int, held_out: int, control: int = 0) -> Canaries:
-    """The documents of a seed. None of `words` comes twice before each has come once."""
+    """The documents of a seed. No two share a word, until as many phrases are dealt as `words` are enough for.
+
+    Raises InvalidRequest where the words are not enough for one.
+    """
+    if len(words) < KNOWN + SECRET:
+        raise InvalidRequest(f"A canary has {KNOWN + SECRET} words; give as many at least.", "words")
     rng = Random(f"canaries {VERSION} {seed}")
     drawn = _documents(rng, words)
     return Canaries(*(tuple(islice(drawn, count)) for count in (members, held_out, control)))

@@ -22,12 +22,12 @@ from headrace.adapt.recipe import Lora, Noise, Recipe, Source
 from headrace.engine.engine import Engine
 from headrace.model.catalogue import cache_folder
 from headrace.privacy.audit.audit import Progress, Subject, report
-from headrace.privacy.audit.canaries import ENDING, Canaries, canaries, words_of
+from headrace.privacy.audit.canaries import SECRET_TOKENS, Canaries, canaries, words_of
 from headrace.privacy.audit.canaries import VERSION as DOCUMENTS
 from headrace.privacy.audit.extraction import CANDIDATES
 from headrace.privacy.audit.likelihood import Likelihood
 from headrace.privacy.audit.report import THRESHOLD, Report
-from headrace.spec.errors import InvalidRequest, ModelFileError
+from headrace.spec.errors import InvalidRequest, ModelFileError, UnsupportedModel
 from headrace.spec.options import EngineOptions
 
 VERSION = 2
@@ -43,9 +43,9 @@ members' place, and `base`, the untrained model on the members."""
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`recipe`: of kind lora, whose steps are `epochs` over `members` documents exactly.
 
-    `early`: steps of the variant that is stopped early; `noise` and `noisy_batch`: of the noisy one, whose noise is
-    shared by the documents of a step. `examined`: documents of each
-    set that are looked at with gradients. `threads`: of the engine.
+    `early`: steps of the variant that is stopped early, over which its rate falls; `noise` and `noisy_batch`: of the
+    noisy one, whose noise is shared by the documents of a step. `examined`: documents of each set that are looked at
+    with gradients. `threads`: of the engine.
     """
 
     recipe: Recipe
@@ -141,7 +141,8 @@ class Bench:
 
     def _documents(self, seed: int) -> Canaries:
         trial, tokenizer = self._trial, self._engine.tokenizer
-        assert tokenizer is not None, "a decoder's adapter is audited"
+        if tokenizer is None:
+            raise UnsupportedModel(f"{trial.base} has no tokenizer; give a trial on a model that has one.")
         return canaries(words_of(tokenizer), seed, trial.members, trial.held_out, trial.control)
 
     def train(self, cell: Cell, members: Sequence[str]) -> Path:
@@ -166,12 +167,12 @@ class Bench:
         members, held_out = (
             subject.measure(texts, trial.examined, progress) for texts in (documents.members, documents.held_out)
         )
-        found = subject.extract(documents.members, trial.candidates, cell.seed, ENDING)
+        found = subject.extract(documents.members, trial.candidates, cell.seed, SECRET_TOKENS)
         how = (trial.threshold, cell.seed)
         reports = {"members": report(subject.name, members, held_out, found, *how)}
         if cell.variant == "trained":
             control = subject.measure(documents.control, trial.examined, progress)
-            endings = subject.extract(documents.control, trial.candidates, cell.seed, ENDING)
+            endings = subject.extract(documents.control, trial.candidates, cell.seed, SECRET_TOKENS)
             reports["control"] = report("never seen", control, held_out, endings, *how)
             base = Subject("never trained", self._base)
             plain = base.measure(documents.members)
