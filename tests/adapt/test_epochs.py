@@ -140,6 +140,12 @@ def test_muon_steps_are_as_long_in_every_direction(base: Path, tmp_path: Path) -
     assert all(np.array_equal(whole[name], found[name]) for name in whole)
 
 
+def test_a_lesson_that_is_a_lone_piece_is_refused(base: Path, tmp_path: Path) -> None:
+    lora = Lora(str(base), rank=4, targets=("q",))
+    with pytest.raises(InvalidRequest, match="A lesson is a list of pieces"):
+        train_lora(recipe(lora, steps=1, batch=1), [Piece("abc")], tmp_path / "lone")  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize("method", ["adamw", "muon"])
 def test_the_factors_a_take_their_share_of_the_rate(base: Path, tmp_path: Path, method: str) -> None:
     optimiser, moved = Optimiser(rate=0.01, warmup=0, final=1.0, decay=0.0), {}

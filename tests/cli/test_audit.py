@@ -46,11 +46,30 @@ def test_an_adapter_that_learned_by_heart_fails(trial: Trial, tmp_path: Path) ->
     assert plain["passed"] and plain["extracted"] is None and plain["gain"] is None
 
 
+def test_canaries_and_sets_that_are_there_are_not_mixed(trial: Trial, tmp_path: Path) -> None:
+    folder = tmp_path / "canaries"
+    how = ("--model", trial.base, "--count", "10", "--held-out", "120")
+    assert "audit with --ending 5" in audit("canaries", folder, *how).output
+    members, held_out = folder / "members.txt", folder / "held-out.txt"
+    assert "has canaries already" in audit("canaries", folder, *how, code=2).output
+    assert "is a file" in audit("canaries", members, *how, code=2).output
+    with held_out.open("a", encoding="utf-8") as file:
+        file.write(members.read_text("utf-8").splitlines()[0] + "\n")
+    both = ("run", trial.base, *SMALL, "--members", members, "--held-out", held_out, "--examined", "0")
+    assert "1 documents are members and held-out at once" in audit(*both, code=2).output
+    assert "MODEL and --base are the same" in audit(*both, "--base", trial.base, code=2).output
+
+
 def test_canaries_are_of_models_that_write(tmp_path: Path) -> None:
     make_twin(next(twin for twin in TWINS if twin.name == "bert"), tmp_path / "encoder")
     refused = audit("canaries", tmp_path, "--model", tmp_path / "encoder", code=2).output
     assert "does not generate text" in refused and not (tmp_path / "members.txt").exists()
     assert "No model is called 'nope'" in audit("canaries", tmp_path, "--model", "nope", code=2).output
+    lines = tmp_path / "texts.txt"
+    lines.write_text("".join(f"Text number {number}.\n" for number in range(200)), encoding="utf-8")
+    (tmp_path / "members").write_text("Another text.\n", encoding="utf-8")
+    sets = ("--members", tmp_path / "members", "--held-out", lines, "--examined", "0")
+    assert "does not generate text; audit" in audit("run", tmp_path / "encoder", *SMALL, *sets, code=2).output
 
 
 def test_documents_and_flags_that_do_not_fit_are_refused(trial: Trial, tmp_path: Path) -> None:

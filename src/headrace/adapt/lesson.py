@@ -28,7 +28,12 @@ Draw: TypeAlias = Callable[[Random], Lesson]
 
 
 def encode(tokenizer: Tokenizer, lesson: Lesson) -> list[tuple[int, bool]]:
-    """Every token of a lesson with whether it is to be learned. Raises InvalidRequest without an end token."""
+    """Every token of a lesson with whether it is to be learned.
+
+    Raises InvalidRequest without an end token, and for what is no list of pieces.
+    """
+    if isinstance(lesson, Piece):
+        raise InvalidRequest("A lesson is a list of pieces; write [Piece(…)].", "lessons")
     row: list[tuple[int, bool]] = []
     for number, piece in enumerate(lesson):
         for place, text in enumerate(piece.text.split(END)):

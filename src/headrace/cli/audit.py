@@ -58,14 +58,17 @@ def canaries(
     from headrace.privacy.audit.canaries import canaries as draw
     from headrace.spec.ledger import Ledger
 
+    files = [folder / "members.txt", folder / "held-out.txt"]
+    if folder.is_file() or any(path.exists() for path in files):
+        raise InvalidRequest(f"{folder} is a file or has canaries already; give another folder.", "folder")
     with progress_bars() as progress:
         loaded = load_model(resolve(model, progress), Ledger())
     if loaded.tokenizer is None or not loaded.spec.causal:
         raise UnsupportedModel(f"{model} does not generate text; give a model that does.")
     found = draw(words_of(loaded.tokenizer), seed, count, held_out)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, texts in (("members", found.members), ("held-out", found.held_out)):
-        (folder / f"{name}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    for path, texts in zip(files, (found.members, found.held_out), strict=True):
+        path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     note(f"{count} members and {held_out} held-out documents are in {folder}; audit with --ending {SECRET_TOKENS}.")
 
 
@@ -84,16 +87,20 @@ def run(
     json: g.Json = False,
     options: EngineOptions = EngineOptions(),
 ) -> None:
-    """Audit a model, or the adapter of --adapter; exit code 1 where more is told than --threshold."""
+    """Audit a model, or the adapter of --adapter; exit code 1 where it is not passed."""
     adapter = g.adapter_of(options, 1.0).get("adapter")
     if base is not None and adapter is not None:
         raise InvalidRequest("An adapter's base is the model itself; leave --base out.", "base")
+    if base == model:
+        raise InvalidRequest("MODEL and --base are the same; give --base what MODEL was tuned from.", "base")
     check_examined(examined)
     sets = read_sets(members, held_out)
     how = How(examined, candidates, ending, threshold, seed)
     plain = replace(options, adapter=())
     with ExitStack() as opened:
         engine = opened.enter_context(g.loaded_engine(model, options, quiet=json))
+        if not engine.spec.causal:
+            raise UnsupportedModel(f"{model} does not generate text; audit a model that does.")
         other = engine if base is None else opened.enter_context(g.loaded_engine(base, plain, quiet=json))
         found = audited(subject(engine, other, model, adapter, how), sets, how, quiet=json)
     show(found, json)
@@ -130,6 +137,10 @@ def read_sets(members: Path, held_out: Path) -> Sets:
 
     sets = Sets(read_documents(members), read_documents(held_out))
     check_counts(len(sets.members), len(sets.held_out))
+    if both := set(sets.members) & set(sets.held_out):
+        raise InvalidRequest(
+            f"{len(both)} documents are members and held-out at once; take them out of {held_out.name}.", "held_out"
+        )
     return sets
 
 
@@ -172,7 +183,7 @@ def audited(subject: Subject, sets: Sets, how: How, quiet: bool) -> Report:
 
 
 def show(found: Report, json: bool) -> None:
-    """Ends with exit code 1 where the audit is not passed."""
+    """Ends with exit code 1 where the audit is not passed, or its sets cannot be compared."""
     from headrace.privacy.audit.report import lines, table
 
     if json:
@@ -181,5 +192,5 @@ def show(found: Report, json: bool) -> None:
         print_table(("attack", "AUC", "TPR at 1 % FPR", "documents"), table(found))
         for line in lines(found):
             note(line)
-    if not found.passed:
+    if not (found.passed and found.comparable):
         raise typer.Exit(EXIT_FAILED)

@@ -74,6 +74,15 @@ def test_nothing_is_found_where_nothing_was_learned() -> None:
     assert losses.base_held_out is not None and losses.base_held_out > losses.held_out
 
 
+def test_sets_that_differ_of_themselves_are_not_judged() -> None:
+    members = [replace(document(number, 0.0, examined=False), text=f"new {number}") for number in range(100)]
+    held_out = [replace(document(number, 0.0, examined=False), text=f"old {number}") for number in range(1000, 1300)]
+    found = report("planted", members, held_out)
+    assert not found.comparable and "not judged" in found.verdict and "differ of themselves" in lines(found)[1]
+    few = report("planted", members[:3], [replace(one, text=f"new {at}") for at, one in enumerate(held_out)])
+    assert few.comparable, "three documents do not show a difference"
+
+
 def test_extraction_alone_fails_an_audit() -> None:
     members = [document(number, 0.0, examined=False) for number in range(50)]
     held_out = [document(number, 0.0, examined=False) for number in range(1000, 1200)]

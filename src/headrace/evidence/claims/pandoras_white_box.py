@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from headrace.evidence.systems import system
 from headrace.evidence.verdict import every_mutant, judged
 from headrace.privacy.attacks.recovery import Share
+from headrace.privacy.audit.blind import LIMIT
 from headrace.privacy.audit.report import Report
 from headrace.privacy.audit.small import small_base, small_trial
 from headrace.privacy.audit.trial import Bench, Cell, Reports, cells_of, read_trial, run_trial
@@ -84,7 +85,7 @@ def at_chance(trained: Sequence[Reports]) -> Clause:
     }
     luck = [report.extracted.value for reports in trained if (report := reports["control"]).extracted is not None]
     blind = [reports["members"].blind for reports in trained]
-    passed = all(reports["control"].passed and reports["members"].comparable for reports in trained)
+    passed = all(reports["control"].passed and reports["members"].blind.value < LIMIT for reports in trained)
     holds = passed and not any(luck) and all(share.contains_chance for share in pooled.values())
     figure = ", ".join(f"{what} {_shown(share)}" for what, share in pooled.items())
     figure += f"; AUC of never seen by seed {_each([one.auc for one in never_seen])}"

@@ -70,14 +70,16 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def comparable(self) -> bool:
-        """Whether the texts alone do not tell the two sets apart."""
-        return self.blind.value < LIMIT
+        """Whether the texts alone do not tell the two sets apart, as far as so many show."""
+        return self.blind.value < LIMIT or self.blind.contains_chance
 
     @property
     def verdict(self) -> str:
         """One sentence."""
         part = "extraction" if self.extracted and self.extracted.value == self.worst else self.strongest.attack
         how = "over" if not self.passed else "within"
+        if not self.comparable:
+            return f"{self.audited} is not judged: its documents can be told apart by their texts alone."
         return (
             f"{self.audited} {'passes' if self.passed else 'fails'}: {part} reaches {self.worst:.1%}, {how} the "
             f"threshold of {self.threshold:.1%}."
@@ -108,6 +110,10 @@ def lines(report: Report) -> list[str]:
         )
     if report.extracted is not None:
         found.append(f"Endings found from what stands before them: {report.extracted:.3f}.")
-    before = "" if losses.base_held_out is None else f", {losses.base_held_out:.3f} before training"
-    found.append(f"Loss in nats a token: members {losses.members:.3f}, held-out {losses.held_out:.3f}{before}.")
+    members, held_out = _change(losses.members, losses.base_members), _change(losses.held_out, losses.base_held_out)
+    found.append(f"Loss in nats a token: members {members}, held-out {held_out}.")
     return [*found, report.verdict]
+
+
+def _change(loss: float, before: float | None) -> str:
+    return f"{loss:.3f}" if before is None else f"{loss:.3f} ({before:.3f} before training)"
