@@ -29,7 +29,7 @@ Under **veil** a server runs weights in a secret basis and sees permuted token i
 obfuscation: text does not lie open in logs, caches and telemetry, but whoever collects the ids decodes part of it, and
 whoever holds the veiled and the public weights decodes all. The table says what each party recovers, measured on
 {model} ({vocab:,} tokens). The attacks are part of Headrace (`headrace.privacy.attacks`), to be run against one's own
-deployment.
+deployment ([attacks.md](attacks.md)).
 
 ## Who sees what
 
