@@ -91,7 +91,7 @@ def test_the_trial_at_full_counts_is_the_one_that_was_asked_for() -> None:
     assert isinstance(trial.recipe.train, Lora) and trial.recipe.train.base == "smollm2-135m"
     recipes = {variant: trial.recipe_of(variant, 1) for variant in ("trained", "early", "noisy")}
     assert recipes["trained"].steps * recipes["trained"].batch == 600 == recipes["noisy"].steps * recipes["noisy"].batch
-    assert recipes["early"].steps * recipes["early"].batch == trial.members, "one epoch"
+    assert recipes["early"].steps < recipes["trained"].steps // 3, "within the first epoch"
     assert recipes["noisy"].train.noise == trial.noise and recipes["trained"].train.noise is None
     digests = {recipe.digest for recipe in (*recipes.values(), trial.recipe_of("trained", 2))}
     assert len(digests) == 4
